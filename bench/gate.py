@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pydantic
 
-from bench.plan import describe
+from bench.cell import describe
 from bench.record import Record, Status
 
 SCHEMA = 1

@@ -16,7 +16,7 @@ from bench.accuracy import Accuracy, compare
 from bench.catalogue import Catalogue
 from bench.config import Measure
 from bench.isolation import Job, Outcome, Workers
-from bench.plan import Cell
+from bench.cell import Cell
 from bench.record import Record, Status
 from bench.reference import Reference
 from bench.suite import write_suite

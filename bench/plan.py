@@ -2,98 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
-import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.catalogue import Catalogue, NoSuchKeyError
+from bench.cell import Cell, Instance
 from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, validated
-from bench.record import variant_name
 from problems.contract import input_sha256, theta_size
 from problems.registry import nearest
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One problem with all its pairs, described; what it is built from, and the sizes that follow."""
-
-    family: str
-    parameters: dict[str, Any]
-    identity: dict[str, Any]
-    """The parameters that are not at their default: a family may gain one without renaming every cell."""
-    label: str
-    n: int
-    k: int
-    theta_size: int
-    pairs: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One element of the matrix: what is measured, and recorded in one line."""
-
-    instance: Instance
-    method: str
-    method_parameters: dict[str, Any]
-    """Those that the configuration sets."""
-    batch: int
-    device: str
-    dtype: str
-    threads: int
-
-    @property
-    def cell_id(self) -> str:
-        """The same for the same cell in every run, on every machine: 12 hexadecimal digits."""
-        identity = {
-            "method": self.method,
-            "method_parameters": self.method_parameters,
-            "problem": self.instance.family,
-            "problem_parameters": self.instance.identity,
-            "batch": self.batch,
-            "device": self.device,
-            "dtype": self.dtype,
-            "threads": self.threads,
-        }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def variant(self) -> str:
-        """The method with the parameters that set it apart."""
-        return variant_name(self.method, self.method_parameters)
-
-    @property
-    def chunks(self) -> list[slice]:
-        """The pairs of each call."""
-        return [slice(first, first + self.batch) for first in range(0, self.instance.pairs, self.batch)]
-
-    def __str__(self) -> str:
-        instance = self.instance
-        return describe(
-            self.variant, instance.family, instance.parameters, instance.n, self.batch, self.device, self.dtype
-        )
-
-
-def describe(
-    variant: str, problem: str, parameters: dict[str, Any], n: int, batch: int, device: str, dtype: str
-) -> str:
-    """`blorc on analysis_l1 dct n=64`, with batch, device and dtype where they are not the usual ones."""
-    named = parameters.get("instance") or parameters.get("transform") or ""
-    words = [variant, "on", problem, str(named), f"n={n}"]
-    words += [f"batch={batch}"] * (batch > 1) + [device] * (device != "cpu") + [dtype] * (dtype != "float64")
-    return " ".join(word for word in words if word)
-
-
-def reproduce_command(cell: Cell, config: str, plugins: Sequence[str]) -> str:
-    """The command line that runs this cell alone."""
-    words = ["python", "-m", "bench", "run", config, "--only", f"cell_id={cell.cell_id}", "--device", cell.device]
-    return shlex.join([*words, *itertools.chain.from_iterable(("--plugin", file) for file in plugins)])
 
 
 def expand(config: Config, catalogue: Catalogue, file: str, devices: Sequence[str] | None = None) -> list[Cell]:

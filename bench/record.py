@@ -15,6 +15,11 @@ errors are over all pairs of the cell that the reference covers, their gradients
                              the errors above leave them out
     error_outside_interval   the largest distance of such an entry of G from the interval between its two slopes,
                              relative to the steepest of all these slopes; null where kink_count is 0
+    device_difference_relative
+                             ||G - G_cpu||_F / ||G_cpu||_F of the first call, for a cell on another device than the CPU
+    wall_seconds             all that the cell took, starts of its processes included
+    measured_seconds         of these, spent in calls of the method: the pass, warm-ups, timed values, the memory's run
+    environment              which of the run's `environments/*.json` it was measured in
 """
 
 from __future__ import annotations
@@ -23,10 +28,12 @@ import enum
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pydantic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 
@@ -92,6 +99,10 @@ class Record(pydantic.BaseModel):
     error_outside_interval: float | None = None
     kkt_residual: float | None = None
     iterations: float | None = None
+    device_difference_relative: float | None = None
+    wall_seconds: float | None = None
+    measured_seconds: float | None = None
+    environment: str = ""
     flags: list[str] = []
     reproduce: str = ""
 
@@ -131,6 +142,8 @@ def read_journal(run: Path) -> list[Record]:
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record with every field of the format, parameters as JSON text, and a column `variant`."""
+    import pandas as pd  # 75 MB that a runner does without
+
     rows = []
     for record in records:
         row = record.model_dump(mode="json", by_alias=True)

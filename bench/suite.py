@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyperf
 
-from bench.plan import Cell
+from bench.cell import Cell
 from bench.timing import Timed, Value
 
 PHASES = ("solve", "gradient", "total")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench import config, plan
 from bench.catalogue import Catalogue, PluginError
-from bench.plan import Cell
+from bench.cell import Cell
 from tests.bench_plugins import write_method
 
 METHOD = '[[method]]\nkey = "blorc"\n'
