@@ -1,4 +1,4 @@
-"""A cell of the matrix: what is measured, and recorded in one line. Imports nothing heavy: the runner is a small process."""
+"""A cell of the matrix: what is measured, and recorded in one line. Imports nothing heavy, as the runner is small."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ import psutil
 
 from bench.accuracy import Accuracy, compare
 from bench.catalogue import Catalogue
+from bench.cell import Cell
 from bench.config import Measure
 from bench.isolation import Job, Outcome, Workers
-from bench.cell import Cell
 from bench.record import Record, Status
 from bench.reference import Reference
 from bench.suite import write_suite

@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.accuracy import kinds_of
 from bench.catalogue import Catalogue
+from bench.cell import Cell, Instance
 from bench.config import ReferenceEntry
 from bench.isolation import Job, Outcome, Workers
-from bench.cell import Cell, Instance
 from bench.record import Status
 from bench.reference import Reference, failed
 from bench.worker import REFERENCES

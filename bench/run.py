@@ -12,10 +12,10 @@ import torch
 
 from bench import environment, journal
 from bench.catalogue import Catalogue
+from bench.cell import Cell, reproduce_command
 from bench.config import Config
 from bench.isolation import Workers
 from bench.measure import measure_cell, record_of
-from bench.cell import Cell, reproduce_command
 from bench.progress import Watcher
 from bench.record import Record, Status
 from bench.references import References
