@@ -14,7 +14,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -136,14 +135,3 @@ def angle_degrees(G: Flat, R: Flat) -> float | None:
         return None
     g, r = G / lengths[0], R / lengths[1]
     return math.degrees(2 * math.atan2(float(np.linalg.norm(g - r)), float(np.linalg.norm(g + r))))
-
-
-MOST_COORDINATES = 8192
-
-
-def kinds_of(
-    pairs: int, size: int, batch: int, coordinate_pairs: int, directions: int
-) -> list[Literal["coordinates"] | int]:
-    """What `reference_for` is asked for, pair by pair: every coordinate of the first few, directions of the others."""
-    whole = coordinate_pairs if batch == 1 and size <= MOST_COORDINATES else 0
-    return ["coordinates" if pair < whole else directions for pair in range(pairs)]

@@ -31,9 +31,12 @@ class Call:
         parts = [chunk] if whole else [chunk.subset(slice(pair, pair + 1)) for pair in range(chunk.batch)]
         return cls(method, tuple(method.prepare(part) for part in parts))
 
-    def solve(self, theta: Theta) -> list[Solution]:
-        """One solution per part."""
-        return [self.method.solve(prepared, theta) for prepared in self.prepared]
+    def solve(self, theta: Theta, starts: list[Solution] | None = None) -> list[Solution]:
+        """One solution per part, each from scratch or from its start."""
+        if starts is None:
+            return [self.method.solve(prepared, theta) for prepared in self.prepared]
+        pairs = zip(self.prepared, starts, strict=True)
+        return [self.method.solve(prepared, theta, start) for prepared, start in pairs]
 
     def gradient(self, theta: Theta, solutions: list[Solution]) -> Theta:
         """dL/dtheta, summed over the chunk."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from methods.contract import Method
-from problems.contract import Problem
 from problems.registry import keys, load, load_file, nearest
+
+if TYPE_CHECKING:  # their contracts load torch, which a runner does without
+    from methods.contract import Method
+    from problems.contract import Problem
 
 
 class NoSuchKeyError(ValueError):
@@ -52,6 +54,8 @@ class Catalogue:
 
     def method(self, key: str) -> type[Method]:
         """The method of that key. Raises NoSuchKeyError."""
+        from methods.contract import Method
+
         if key not in self.methods:
             raise NoSuchKeyError(f"there is no method '{key}': {nearest(key, self.methods)}")
         if key in self.plugin_methods:
@@ -60,6 +64,8 @@ class Catalogue:
 
     def problem(self, key: str) -> type[Problem]:
         """The family of that key. Raises NoSuchKeyError."""
+        from problems.contract import Problem
+
         if key not in self.problems:
             raise NoSuchKeyError(f"there is no problem family '{key}': {nearest(key, self.problems)}")
         if key in self.plugin_problems:
@@ -72,6 +78,9 @@ class Catalogue:
 
 
 def _kind(path: Path) -> str:
+    from methods.contract import Method
+    from problems.contract import Problem
+
     reasons = []
     for kind, base in (("methods", Method), ("problems", Problem)):
         try:

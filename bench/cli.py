@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 fine; 1 the gate failed, or a run could not finish; 2 bad input.
+"""The command line.
+
+Exit codes: 0 fine; 1 a status or an error got worse, or a run could not finish; 2 bad input; 3 only memory grew; 4 only
+times did.
 
 What a command needs (torch, pandas, the reports) is imported inside it, so that `--help` answers at once.
 """
@@ -8,22 +11,26 @@ from __future__ import annotations
 import enum
 import os
 import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.record import Record
-    from bench.run import Plan
+    from bench.record import Record, Status
+    from bench.run import Request
+    from bench.run_folder import Run as RunFolder
+    from bench.slurm import SlurmOptions
 
 BAD_INPUT = 2
-DEVICES = ("cpu", "cuda")
 FORMATS = ("md", "tex", "csv")
 
 app = typer.Typer(
@@ -36,6 +43,13 @@ app = typer.Typer(
 )
 
 
+class Executor(enum.StrEnum):
+    """Who measures the cells."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
 class Listed(enum.StrEnum):
     """What `list` can show."""
 
@@ -44,13 +58,24 @@ class Listed(enum.StrEnum):
     PAIRS = "pairs"
 
 
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file; see bench/configs.")]
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A third party's method or problem: one Python file.")
 ]
 Only = Annotated[str, typer.Option(help="Cells that meet key=value,... such as method=blorc,n=64.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cpu,cuda; in place of [measure] device.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1, or several as in cpu,cuda; in place of [measure] device.")
+]
 Out = Annotated[Path | None, typer.Option(help="The folder to write; one that exists is continued.")]
-Jobs = Annotated[int, typer.Option(min=1, help="References computed at a time; the cells are always measured alone.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="References, and cells without a clock, at a time (left out, one for each core); Slurm's jobs (left out, "
+        "as many as it likes). Timed cells of one machine are measured alone.",
+    ),
+]
+Retry = Annotated[str, typer.Option(help="Statuses that are measured again, such as crashed,timeout.")]
 CORES = os.cpu_count() or 1
 
 
@@ -91,27 +116,81 @@ def env() -> None:
 
 
 @app.command()
+def plan(
+    config: ConfigFile,
+    device: DeviceOption = "",
+    only: Only = "",
+    plugin: Plugins = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Runs to predict from; left out, all under results/.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--every", help="A line for every cell, however many.")] = False,
+) -> None:
+    """The cells of a configuration, what they will probably take, and what would be pruned. Measures nothing."""
+    from bench import forecast
+    from bench.isolation import Workers
+    from bench.plan_table import plan_summary, plan_table
+    from bench.run import make_plan
+
+    for folder in against or []:
+        _require_run(folder)
+    with _bad_input(), Workers() as workers:
+        planned = make_plan(_request(config, Path(), device, only=only, plugins=plugin or ()), workers)
+    predictions = forecast.predictions(planned.cells, against or forecast.RUNS, planned.config.measure)
+    console = _console()
+    console.print(plan_table(predictions, every))
+    console.print(plan_summary(predictions), markup=False, highlight=False)
+
+
+@app.command()
 def run(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file; see bench/configs.")],
+    config: ConfigFile,
     out: Out = None,
     device: DeviceOption = "",
     only: Only = "",
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
     plugin: Plugins = None,
+    retry: Retry = "",
+    executor: Annotated[Executor, typer.Option(help="This machine, or Slurm's jobs.")] = Executor.LOCAL,
+    slurm: Annotated[list[str] | None, typer.Option(help="For its jobs, as in partition=gpu; may be repeated.")] = None,
     report: Annotated[bool, typer.Option("--report", help="Write the report, too.")] = False,
 ) -> None:
     """Measure every cell of a configuration. The same command with the same --out continues where it stopped."""
-    plan = _plan(config, out or _default_out(config), device, only, jobs, plugin or [])
-    records = _run(plan)
+    folder = out or _default_out(config)
+    options = _slurm_options(executor, slurm or [], jobs)
+    request = _request(
+        config, folder, device, jobs, only=only, plugins=plugin or (), retry=_statuses(retry), slurm=options
+    )
+    records = _measured(request)
     from reports.terminal import terminal_table
 
     terminal_table(records, _console())
-    typer.echo(f"run: {plan.out}")
-    if report:
-        from reports.write import write_report
+    typer.echo(f"run: {folder}")
+    if report:  # in a process of its own: its libraries would double the runner's memory
+        subprocess.run([sys.executable, "-m", "bench", "report", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        typer.echo(f"report: {folder / 'report' / 'report.md'}")
 
-        write_report([plan.out], plan.out / "report", set(FORMATS))
-        typer.echo(f"report: {plan.out / 'report' / 'report.md'}")
+
+@app.command()
+def reproduce(
+    cell_id: Annotated[str, typer.Argument(metavar="CELL_ID", help="As in the journal, or in a row's `reproduce`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that it was recorded in.")],
+) -> None:
+    """Measure one recorded cell again and print both results; fails where they say another thing of the gradient."""
+    _require_run(run)
+    from bench.progress import watcher
+    from bench.reproduce import NoSuchCellError, disagreement, measure_again, recorded, side_by_side
+
+    try:
+        record = recorded(cell_id, run)
+    except NoSuchCellError as error:
+        _refuse(str(error))
+    with _bad_input(), _interruptible(f"stopped; nothing in {run} has changed"):
+        again = measure_again(record, run, watcher(_console()))
+    _console().print(side_by_side(record, again))
+    reason = disagreement(record, again)
+    typer.echo(reason or "the same")
+    raise typer.Exit(1 if reason else 0)
 
 
 @app.command("report")
@@ -135,87 +214,175 @@ def report_(
 @app.command()
 def check(
     target: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="What to run, or a run that is there already.")],
-    baseline: Annotated[Path, typer.Option(help="The JSON file that the errors are held against.")],
-    update: Annotated[bool, typer.Option("--update", help="Write the baseline instead.")] = False,
+    baseline: Annotated[Path, typer.Option(help="The JSON file that the run is held against.")],
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline instead; the tolerances in it are kept.")
+    ] = False,
+    time: Annotated[str, typer.Option(help="soft: slow cells are told; hard: they fail.")] = "soft",
     out: Out = None,
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
     plugin: Plugins = None,
     junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append the verdicts as Markdown.")] = None,
 ) -> None:
-    """The gate: fails where a gradient's error, or a cell's status, got worse than the baseline."""
-    from bench import gate
+    """The gate: accuracy and memory hard, time soft, against a baseline.
 
-    known = None
+    Exit codes: 0 passed; 1 a status or an error got worse, or a cell is missing; 2 bad input; 3 only memory grew beyond
+    its tolerance; 4 only times did, and --time hard was asked for.
+    """
+    from bench import gate, verdicts
+    from bench.baseline import BaselineError, Machine, kept_tolerances, read_baseline, write_baseline
+
+    if time not in ("soft", "hard"):
+        _refuse(f"--time {time}: choose from soft, hard")
     try:
-        known = gate.read_baseline(baseline) if baseline.exists() or not update else None
-    except gate.BaselineError as error:
+        tolerances = kept_tolerances(baseline)
+        known = None if update else read_baseline(baseline)
+    except BaselineError as error:
         _refuse(str(error))
-    records = _checked_records(target, out, jobs, plugin or [])
-    if update:
-        gate.write_baseline(baseline, records, known.factor if known else gate.FACTOR)
-        typer.echo(f"baseline of {len(records)} cells: {baseline}")
+    checked = _checked_run(target, out, jobs, plugin or [])
+    machine = Machine.of(checked.environment)
+    if known is None:
+        write_baseline(baseline, checked.records, machine, tolerances)
+        typer.echo(f"baseline of {len(checked.records)} cells: {baseline}")
         return
-    assert known is not None
-    verdicts = gate.judge(records, known)
+    judged = gate.judge(checked.records, known, machine, time == "hard")
     if junit is not None:
-        junit.write_text(gate.junit(verdicts))
+        junit.write_text(verdicts.junit("gate", judged), encoding="utf-8")
     if summary is not None:
-        with open(summary, "a") as file:
-            file.write(gate.markdown(verdicts))
-    failed = [verdict for verdict in verdicts if verdict.reason]
-    for verdict in verdicts:
-        if verdict.reason or verdict.new:
-            typer.echo(verdict.line, err=bool(verdict.reason))
-    typer.echo(f"{len(verdicts) - len(failed)} of {len(verdicts)} cells passed")
-    raise typer.Exit(1 if failed else 0)
+        verdicts.append_summary(summary, gate.summary(judged))
+    for verdict in judged:
+        if verdict.outcome is verdicts.Outcome.FAILED:
+            typer.echo(verdict.line, err=True)
+        elif verdict.outcome is verdicts.Outcome.WARNED:
+            typer.echo(f"warning: {verdict.line}", err=True)
+    for line in [*verdicts.unjudged_lines(judged), gate.headline(judged)]:
+        typer.echo(line)
+    raise typer.Exit(verdicts.exit_code(judged))
 
 
-def _checked_records(target: Path, out: Path | None, jobs: int, plugin: list[Path]) -> dict[str, Record]:
-    from bench import journal
+def _checked_run(target: Path, out: Path | None, jobs: int | None, plugin: list[Path]) -> RunFolder:
+    from bench.run_folder import Run, environment_of
 
     if target.is_dir():
-        _require_run(target)
-        return journal.read(target)
+        return _read_run(target)
     with tempfile.TemporaryDirectory(prefix="hypergrad-check-") as folder:
-        records = _run(_plan(target, out or Path(folder), "", "", jobs, plugin))
-    return {record.cell_id: record for record in records}
+        records = _measured(_request(target, out or Path(folder), jobs=jobs, plugins=plugin or ()))
+        environment = environment_of(out or Path(folder))
+    return Run(target, {record.cell_id: record for record in records}, environment)
 
 
-def _plan(config_path: Path, out: Path, device: str, only: str, jobs: int, plugins: list[Path]) -> Plan:
-    from bench import config, plan
-    from bench.catalogue import Catalogue, PluginError
-    from bench.run import Plan, device_is_present
+def _read_run(folder: Path) -> RunFolder:
+    from bench import journal
+    from bench.run_folder import Run, RunError
 
-    devices = [name.strip() for name in device.split(",")] if device else None
-    for name in devices or ():
-        if name not in DEVICES:
-            _refuse(f"--device {name}: choose from {', '.join(DEVICES)}")
+    _require_run(folder)
+    for line in journal.damage(folder):
+        typer.echo(line, err=True)
     try:
-        settings = config.load(config_path)
-        catalogue = Catalogue.of(plan.plugin_files(settings, config_path, plugins))
-        settings = plan.with_plugins(settings, catalogue)
-        cells = plan.expand(settings, catalogue, str(config_path), devices)
-        cells = plan.select(cells, only) if only else cells
-    except PluginError as error:
-        _refuse(f"{config_path}: {error}")
-    except config.ConfigError as error:
+        return Run.read(folder)
+    except RunError as error:
         _refuse(str(error))
-    for name in sorted({cell.device for cell in cells}):
-        if not device_is_present(name):
-            typer.echo(f"this machine has no device '{name}': its cells are recorded as unsupported", err=True)
-    return Plan(settings, config_path, catalogue, [str(file) for file in plugins], cells, out, jobs)
 
 
-def _run(plan: Plan) -> list[Record]:
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The folder of the run before.")],
+    b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The folder of the run after.")],
+    phase: Annotated[str, typer.Option(help="Whose time: total, solve or gradient.")] = "total",
+    margin: Annotated[float, typer.Option(min=0.0, help="A change of time by less is none; 0.05 is 5 %.")] = 0.05,
+    junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Append the changes as Markdown.")] = None,
+) -> None:
+    """Two runs cell by cell: ratios of time with their intervals, changes of accuracy and of memory.
+
+    Exit codes: 0 nothing got worse; 1 a status or an error did; 2 bad input; 3 only memory did; 4 only times did.
+    """
+    from bench import compare as comparing
+    from bench import compare_text, verdicts
+    from bench.run_folder import RunError
+
+    if phase not in comparing.PHASES:
+        _refuse(f"--phase {phase}: choose from {', '.join(comparing.PHASES)}")
+    try:
+        comparison = comparing.compare(_read_run(a), _read_run(b), phase, margin)
+    except RunError as error:
+        _refuse(str(error))
+    judged = comparing.verdicts(comparison)
+    if junit is not None:
+        junit.write_text(verdicts.junit("compare", judged), encoding="utf-8")
+    if summary is not None:
+        verdicts.append_summary(summary, compare_text.summary(comparison))
+    compare_text.print_comparison(comparison, _console())
+    raise typer.Exit(verdicts.exit_code(judged))
+
+
+def _measured(request: Request) -> list[Record]:
     from bench.progress import watcher
     from bench.run import run
 
+    with _bad_input(), _interruptible(f"stopped; the same command with --out {request.out} continues"):
+        return run(request, watcher(_console()))
+
+
+def _slurm_options(executor: Executor, given: list[str], jobs: int | None) -> SlurmOptions | None:
+    from bench.cluster import settings_of
+    from bench.slurm import SlurmOptions
+
+    if executor is Executor.SLURM:
+        with _bad_input():
+            return SlurmOptions(settings_of(given), jobs)
+    if given:
+        _refuse(f"--slurm {given[0]}: it goes with --executor slurm")
+    return None
+
+
+def _request(config_path: Path, out: Path, device: str = "", jobs: int | None = None, **others: Any) -> Request:
+    from bench import config
+    from bench.run import Request
+
+    try:
+        devices = [config.device_name(name.strip()) for name in device.split(",")] if device else None
+    except ValueError as error:
+        _refuse(f"--device {device}: {error}")
+    with _bad_input():
+        document = config.read(config_path)
+    return Request(document, config_path, out, devices, jobs=jobs or CORES, **others)
+
+
+def _statuses(retry: str) -> frozenset[Status]:
+    from bench.record import Status
+    from problems.registry import nearest
+
+    words = [word.strip() for word in retry.split(",") if word.strip()]
+    for word in words:
+        if word not in list(Status):
+            _refuse(f"--retry {word}: {nearest(word, [str(status) for status in Status])}")
+    return frozenset(map(Status, words))
+
+
+@contextmanager
+def _bad_input() -> Iterator[None]:
+    """What the user can put right is one line and exit code 2."""
+    from bench.cluster import ClusterError
+    from bench.config import ConfigError
+    from bench.isolation import NoSocketError
+    from bench.journal import InUseError
+
+    try:
+        yield
+    except (ClusterError, ConfigError, InUseError, NoSocketError) as error:
+        _refuse(str(error))
+
+
+@contextmanager
+def _interruptible(last_words: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM alike end the work in good order."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # the workers must not outlive it
     try:
-        return run(plan, watcher(_console()))
+        yield
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command with --out {plan.out} continues", err=True)
+        typer.echo(last_words, err=True)
         raise typer.Exit(1) from None
 
 

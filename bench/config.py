@@ -5,18 +5,27 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
-from methods.solvers.contract import Solver
 from problems import registry
 
 Count = Annotated[int, pydantic.Field(ge=1)]
 Seconds = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
-Device = Literal["cpu", "cuda"]
+
+
+def device_name(text: str) -> str:
+    """The name of a device, as torch spells it. Raises ValueError."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise ValueError(f"there is no device '{text}': write cpu, cuda, or cuda:1 for the second GPU")
+    return text
+
+
+Device = Annotated[str, pydantic.AfterValidator(device_name)]
 Dtype = Literal["float64", "float32"]
 
 ONE_OR_MORE = pydantic.BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
@@ -79,6 +88,9 @@ class Measure(Table):
     has, one call at least, and the row says how far it came: `pairs=12/100`, `values=2/5`."""
     timeout_seconds: Seconds = 120.0
     """For each worker process; one that takes longer is killed, and the row says so."""
+    memory_limit_gib: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None
+    """Of resident memory, for each worker process and all that it has started together; left out, 80 % of the machine's
+    (or of what the control group grants). One that holds more is killed, and the row says so."""
     threads: Count = 1
     memory: bool = True
     timing: bool = True
@@ -87,6 +99,9 @@ class Measure(Table):
     start: Literal["fork", "spawn"] = "fork"
     preload: tuple[str, ...] = ()
     """Modules that every forked worker finds loaded, such as one that takes seconds to import."""
+    warm: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None
+    """Where it is set, each timed solve starts from the same pairs' solution at another theta, so far away relative to
+    theta's norm, in a random direction; the row says so: `warm=0.001`. Left out, every solve starts from scratch."""
 
 
 class ReferenceEntry(Table):
@@ -112,19 +127,28 @@ class Config(Table):
 
 def load(path: Path) -> Config:
     """The configuration of a file. Raises ConfigError."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The document of a file. Raises ConfigError."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def parse(document: dict[str, Any], file: str) -> Config:
+    """The configuration of a document, wherever it is from. Raises ConfigError."""
     for name in ("problem", "method"):
         if not isinstance(document.get(name), list):
             wrong = f"a table must be written [[{name}]]" if name in document else f"missing: add a table [[{name}]]"
-            raise ConfigError(f"{path}: {name}: {wrong}")
-    return validated(Config, document, str(path), "")
+            raise ConfigError(f"{file}: {name}: {wrong}")
+    return validated(Config, document, file, "")
 
 
 Model = type[pydantic.BaseModel]
@@ -167,6 +191,10 @@ def _first_mistake(
 
 def _known_keys(model: Model, values: Any, keys: list[str | int]) -> list[str]:
     """The fields of the table that `keys` lead to; a solver's are those of the solver that the table names."""
+    if not keys:
+        return list(model.model_fields)
+    from methods.solvers.contract import Solver
+
     for key in keys:
         annotation, values = model.model_fields[str(key)].annotation, values[key]
         assert isinstance(annotation, type)

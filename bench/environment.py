@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -15,9 +16,12 @@ import psutil
 import threadpoolctl
 import torch
 
+from bench import gpu
 from problems.registry import ROOT
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
+WITHOUT_RESULTS = ("--", ".", ":!results")
+"""What a run writes does not make the code that it runs another."""
 PACKAGES = ("numpy", "scipy", "torch", "cvxpy", "cvxpylayers", "diffcp", "numba", "pandas", "pyperf", "pydantic")
 
 
@@ -25,6 +29,7 @@ def describe() -> dict[str, Any]:
     """Everything that a reader of the timings may ask about, as JSON."""
     frequency = psutil.cpu_freq()
     return {
+        "host": platform.node(),
         "cpu": _cpu_model(),
         "cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
@@ -38,9 +43,11 @@ def describe() -> dict[str, Any]:
         "turbo": _turbo(),
         "load_1_minute": os.getloadavg()[0],
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "gpu_clocks": gpu.describe(),
         "cuda": torch.version.cuda,
         "git_sha": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_dirty": bool(_git("status", "--porcelain", *WITHOUT_RESULTS)),
+        "git_changes_sha256": _changes_sha256(),
         "command": sys.argv,
     }
 
@@ -92,6 +99,16 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _changes_sha256() -> str | None:
+    """Of what is changed against the commit, new files by their names; None where nothing is."""
+    parts = [
+        _git("diff", "HEAD", *WITHOUT_RESULTS),
+        _git("ls-files", "--others", "--exclude-standard", *WITHOUT_RESULTS),
+    ]
+    changes = "\n".join(part for part in parts if part)
+    return hashlib.sha256(changes.encode()).hexdigest() if changes else None
 
 
 def _text(path: Path) -> str | None:

@@ -1,32 +1,99 @@
-"""The journal of a run folder: one line per finished cell, on the disk before the next cell starts."""
+"""The journal of a run folder: one line per finished cell, on the disk before the next one starts."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
 
-from bench.record import Record, Status, read_journal, to_frame
+from bench.record import Record, parse_journal, read_journal, to_frame
 
-JOURNAL = "journal.jsonl"
-SETTLED = frozenset({Status.OK, Status.UNSUPPORTED, Status.KINK})
-"""Measuring such a cell again would say the same."""
-
-
-def append(run: Path, record: Record) -> None:
-    """One more line. A torn line that a killed run left is dropped first, so that it takes no other with it."""
-    path = run / JOURNAL
-    _drop_torn_line(path)
-    with open(path, "ab") as journal:
-        journal.write(record.to_line().encode() + b"\n")
-        journal.flush()
-        os.fsync(journal.fileno())
+JOURNAL, LOCK, DAMAGED = "journal.jsonl", "lock", "journal.damaged"
 
 
-def _drop_torn_line(path: Path) -> None:
-    lines = path.read_bytes() if path.exists() else b""
-    if lines and not lines.endswith(b"\n"):
-        os.truncate(path, lines.rfind(b"\n") + 1)
+class InUseError(RuntimeError):
+    """Another run writes into this folder; the message says which."""
+
+
+class Journal:
+    """A run folder held by this process: a second run is refused. The lock is the kernel's and dies with its holder.
+
+    Entering repairs what a killed run or a bad disk left: a torn last line is dropped, and lines that are no records
+    are moved to `journal.damaged`; `damage` says so. Leaving removes a folder that nothing was written into.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self.damage: list[str] = []
+        self.records: dict[str, Record] = {}
+        """The record that counts for each cell: its last one."""
+
+    def __enter__(self) -> Self:
+        """Raises InUseError."""
+        self._run.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+        self._repair()
+        self._lines = open(self._run / JOURNAL, "ab")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.close()
+        (self._run / LOCK).unlink()
+        if not (self._run / JOURNAL).stat().st_size and not (self._run / DAMAGED).exists():
+            (self._run / JOURNAL).unlink()
+            if not any(self._run.iterdir()):
+                self._run.rmdir()
+        self._lock.close()
+
+    def append(self, record: Record) -> None:
+        """One more line, on the disk when this returns."""
+        self._lines.write(record.to_line().encode() + b"\n")
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+        self.records[record.cell_id] = record
+
+    def _locked(self) -> IO[str]:
+        path = self._run / LOCK
+        while True:
+            lock = open(path, "a+")  # noqa: SIM115
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                lock.close()
+                raise InUseError(
+                    f"{self._run}: {holder} is writing into it: wait for it, or choose another --out"
+                ) from None
+            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+            lock.close()  # its last holder had removed it when we got it
+
+    def _repair(self) -> None:
+        path = self._run / JOURNAL
+        text = path.read_bytes() if path.exists() else b""
+        parsed = parse_journal(text)
+        self.records = newest(parsed.records)
+        self.damage = [f"{path}: {line}" for line in parsed.damage]
+        if parsed.damaged_lines:
+            with open(self._run / DAMAGED, "ab") as kept:
+                kept.writelines(parsed.damaged_lines)
+                os.fsync(kept.fileno())
+        if parsed.damage:
+            partial = path.with_suffix(".part")
+            with open(partial, "wb") as file:
+                file.writelines(parsed.good_lines)
+                os.fsync(file.fileno())
+            os.replace(partial, path)
 
 
 def newest(records: Iterable[Record]) -> dict[str, Record]:
@@ -39,13 +106,13 @@ def read(run: Path) -> dict[str, Record]:
     return newest(read_journal(run)) if (run / JOURNAL).exists() else {}
 
 
-def settled(run: Path) -> dict[str, Record]:
-    """Those that a resumed run does not measure again."""
-    return {cell_id: record for cell_id, record in read(run).items() if record.status in SETTLED}
+def damage(run: Path) -> list[str]:
+    """What is wrong with a run's journal, one line each; nothing is changed."""
+    return [f"{run / JOURNAL}: {line}" for line in parse_journal((run / JOURNAL).read_bytes()).damage]
 
 
-def write_parquet(run: Path, records: Iterable[Record]) -> None:
+def write_parquet(run: Path) -> None:
     """`records.parquet`, written in one step."""
     partial = run / "records.parquet.part"
-    to_frame(records).to_parquet(partial)
+    to_frame(read(run).values()).to_parquet(partial)
     os.replace(partial, run / "records.parquet")

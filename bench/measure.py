@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Callable, Iterator
+import shlex
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
-from bench.accuracy import Accuracy, compare
 from bench.catalogue import Catalogue
 from bench.cell import Cell
 from bench.config import Measure
 from bench.isolation import Job, Outcome, Workers
 from bench.record import Record, Status
-from bench.reference import Reference
-from bench.suite import write_suite
-from bench.timing import Timed, summarise
-from bench.worker import GRADIENTS
+from bench.samples import Timed, summarise
+from bench.suite import is_unstable, write_suite
 
 STOLEN_SHARE = 0.02
 """Of the processors' time, taken by other machines on the same host, above which a cell counts as disturbed."""
+THROTTLE_COUNTS = "/sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"
 
 
 @dataclass
@@ -44,37 +44,88 @@ class _Findings:
             self.message = outcome.message if role == "measure" else f"{outcome.message} (in the {role} process)"
         return outcome.status is not Status.OK
 
-    def timed(self, outcome: Outcome) -> None:
-        """The clock's readings of one process."""
-        if outcome.numbers["timed"] is not None:
-            self.processes.append(Timed.from_json(outcome.numbers["timed"]))
-        if outcome.numbers["other_pools"]:
-            self.flags.append("threads")
+    def took(self, outcome: Outcome) -> None:
+        """The circumstances of a worker that measured, and the clock's readings where it has any."""
+        numbers = outcome.numbers
+        self.numbers["measured_seconds"] = self.numbers.get("measured_seconds", 0.0) + numbers["measured_seconds"]
+        if numbers.get("timed") is not None:
+            self.processes.append(Timed.from_json(numbers["timed"]))
+        self.flags += ["threads"] * bool(numbers["other_pools"]) + ["throttled"] * bool(numbers["throttled"])
 
 
-def measure_cell(
-    cell: Cell,
-    settings: Measure,
-    catalogue: Catalogue,
-    workers: Workers,
-    references: Callable[[], list[Reference]] | None,
-    pyperf_folder: Path,
-    reproduce: str,
-) -> Record:
-    """The cell's record; its timings also go into a pyperf suite. `references` is None where none are wanted."""
-    found = _Findings()
-    with _disturbance(found, cell.threads):
-        _run_workers(cell, settings, catalogue, workers, references, found)
-    if found.processes:
-        _summarise(found)
+@dataclass(frozen=True)
+class CellRunner:
+    """What the cells of a run have in common."""
+
+    settings: Measure
+    catalogue: Catalogue
+    workers: Workers
+    run: Path
+    """The folder of the run, for pyperf's files and for the command that reproduces a row."""
+    environment: str = ""
+
+    def measure(self, cell: Cell, references: list[dict[str, Any]] | None) -> Record:
+        """The cell's record; its timings also go into a pyperf suite. `references` as `References.of` gives them."""
+        found, started = _Findings(), time.perf_counter()
+        with _disturbance(found, cell.threads):
+            self._run_workers(cell, references, found)
+        if found.processes:
+            self._take_times(cell, found)
+        found.numbers["wall_seconds"] = time.perf_counter() - started
+        return self.record(cell, found.status, found.message, flags=sorted(set(found.flags)), **found.numbers)
+
+    def record(self, cell: Cell, status: Status, message: str, **numbers: Any) -> Record:
+        """A record with what the cell and the run say filled in."""
+        reproduce = shlex.join(["python", "-m", "bench", "reproduce", cell.cell_id, str(self.run)])
+        return record_of(cell, status, message, reproduce=reproduce, environment=self.environment, **numbers)
+
+    def _take_times(self, cell: Cell, found: _Findings) -> None:
+        for phase, summary in summarise(found.processes).items():
+            found.numbers[f"{phase}_seconds"] = summary.median
+            found.numbers[f"{phase}_mad_seconds"] = summary.mad
+        settings = self.settings
         taken, wanted = sum(len(process.values) for process in found.processes), settings.values * settings.processes
-        if taken < wanted:
-            found.flags.append(f"values={taken}/{wanted}")
-        write_suite(pyperf_folder / f"{cell.cell_id}.json", cell, found.processes)
-    return record_of(cell, found.status, found.message, reproduce, flags=sorted(set(found.flags)), **found.numbers)
+        found.flags += [f"values={taken}/{wanted}"] * (taken < wanted)
+        found.flags += [] if settings.warm is None else [f"warm={settings.warm:g}"]
+        suite = write_suite(self.run / "pyperf" / f"{cell.cell_id}.json", cell, found.processes)
+        found.flags += ["unstable"] * is_unstable(suite)
+
+    def _run_workers(self, cell: Cell, references: list[dict[str, Any]] | None, found: _Findings) -> None:
+        first = self._worker("measure", cell, references=references)
+        if found.failed(first, "measure"):
+            return
+        numbers = first.numbers
+        found.took(first)
+        found.numbers |= {name: numbers[name] for name in ("iterations", "kkt_residual", "device_difference_relative")}
+        if numbers["calls"] < len(cell.chunks):
+            found.flags.append(f"pairs={numbers['calls'] * cell.batch}/{cell.instance.pairs}")
+        if not numbers["finite"]:
+            found.status, found.message = Status.NONFINITE, "the gradient has entries that are not finite"
+            return
+        if not numbers["converged"]:
+            found.status = Status.INACCURATE_SOLVER
+            found.message = "the lower level's solver stopped before its tolerance"
+        if numbers["accuracy"] is not None:
+            _take_accuracy(found, numbers["accuracy"])
+        first.remove_files()
+        for _ in range(self.settings.processes - 1 if self.settings.timing else 0):
+            outcome = self._worker("time", cell)
+            if found.failed(outcome, "time"):
+                return
+            found.took(outcome)
+        if self.settings.memory:
+            outcome = self._worker("memory", cell)
+            if not found.failed(outcome, "memory"):
+                found.took(outcome)
+                found.numbers["host_peak_bytes"] = outcome.numbers["host_bytes"]
+                found.numbers["device_peak_bytes"] = outcome.numbers["device_bytes"]
+                found.flags += ["memory_sampled"] * outcome.numbers["sampled"]
+
+    def _worker(self, role: str, cell: Cell, **payload: Any) -> Outcome:
+        return self.workers.run_one(_job(role, cell, self.settings, self.catalogue, payload))
 
 
-def record_of(cell: Cell, status: Status, message: str, reproduce: str, **numbers: Any) -> Record:
+def record_of(cell: Cell, status: Status, message: str, **numbers: Any) -> Record:
     """A record with what the cell itself says filled in."""
     instance = cell.instance
     return Record(
@@ -95,53 +146,11 @@ def record_of(cell: Cell, status: Status, message: str, reproduce: str, **number
         seed=instance.parameters.get("seed", 0),
         status=status,
         message=message,
-        reproduce=reproduce,
         **numbers,
     )
 
 
-def _run_workers(
-    cell: Cell,
-    settings: Measure,
-    catalogue: Catalogue,
-    workers: Workers,
-    references: Callable[[], list[Reference]] | None,
-    found: _Findings,
-) -> None:
-    def run(role: str) -> Outcome:
-        return workers.run_one(_job(role, cell, settings, catalogue))
-
-    first = run("measure")
-    if found.failed(first, "measure"):
-        return
-    found.numbers |= {name: first.numbers[name] for name in ("iterations", "kkt_residual")}
-    if first.numbers["calls"] < len(cell.chunks):
-        found.flags.append(f"pairs={first.numbers['calls'] * cell.batch}/{cell.instance.pairs}")
-    if not first.numbers["finite"]:
-        found.status, found.message = Status.NONFINITE, "the gradient has entries that are not finite"
-        return
-    found.timed(first)
-    if not first.numbers["converged"]:
-        found.status, found.message = Status.INACCURATE_SOLVER, "the lower level's solver stopped before its tolerance"
-    if references is not None:
-        calls = first.numbers["calls"]
-        gradients = np.load(first.folder / GRADIENTS, mmap_mode="r", allow_pickle=False)[:calls]
-        _take_accuracy(found, compare(gradients, cell.batch, references()[: calls * cell.batch]))
-    first.remove_files()
-    for _ in range(settings.processes - 1 if settings.timing else 0):
-        outcome = run("time")
-        if found.failed(outcome, "time"):
-            return
-        found.timed(outcome)
-    if settings.memory:
-        outcome = run("memory")
-        if not found.failed(outcome, "memory"):
-            found.numbers["host_peak_bytes"] = outcome.numbers["host_bytes"]
-            found.numbers["device_peak_bytes"] = outcome.numbers["device_bytes"]
-            found.flags += ["memory_sampled"] * outcome.numbers["sampled"]
-
-
-def _job(role: str, cell: Cell, settings: Measure, catalogue: Catalogue) -> Job:
+def _job(role: str, cell: Cell, settings: Measure, catalogue: Catalogue, more: dict[str, Any]) -> Job:
     payload = {
         "method_key": cell.method,
         "method_parameters": cell.method_parameters,
@@ -152,14 +161,16 @@ def _job(role: str, cell: Cell, settings: Measure, catalogue: Catalogue) -> Job:
         "dtype": cell.dtype,
         "catalogue": catalogue.to_json(),
         "timing": settings.timing,
-        "clock": settings.model_dump(include={"warmups", "values", "min_seconds", "budget_seconds"}),
+        "clock": settings.model_dump(include={"warmups", "values", "min_seconds", "budget_seconds", "warm"}),
+        **more,
     }
-    start = "spawn" if cell.device == "cuda" else settings.start  # a CUDA context does not survive a fork
-    return Job(role, payload, start, cell.threads, settings.timeout_seconds)
+    start = "spawn" if cell.device != "cpu" else settings.start  # a CUDA context does not survive a fork
+    limit = None if settings.memory_limit_gib is None else int(settings.memory_limit_gib * 2**30)
+    return Job(role, payload, start, cell.threads, settings.timeout_seconds, limit)
 
 
-def _take_accuracy(found: _Findings, accuracy: Accuracy) -> None:
-    compared = vars(accuracy).copy()
+def _take_accuracy(found: _Findings, accuracy: dict[str, Any]) -> None:
+    compared = dict(accuracy)
     found.flags += compared.pop("flags")
     note = compared.pop("note")
     if note and not found.message:
@@ -172,22 +183,23 @@ def _take_accuracy(found: _Findings, accuracy: Accuracy) -> None:
     found.numbers |= compared
 
 
-def _summarise(found: _Findings) -> None:
-    summaries = summarise(found.processes)
-    for phase, summary in summaries.items():
-        found.numbers[f"{phase}_seconds"] = summary.median
-        found.numbers[f"{phase}_mad_seconds"] = summary.mad
-    found.flags += ["noisy"] * (summaries["solve"].noisy or summaries["gradient"].noisy)
-
-
 @contextmanager
 def _disturbance(found: _Findings, threads: int) -> Iterator[None]:
-    """Flags a cell during which the machine had more to do than it has processors, or lost time to its host."""
-    before = psutil.cpu_times()
+    """Flags a cell before or during which the machine had more to do than it has processors, lost time to its host, or
+    was slowed down for its heat."""
+    before, crowded, hot = psutil.cpu_times(), _is_crowded(threads), _throttle_counts()
     yield
     after = psutil.cpu_times()
     elapsed = sum(after) - sum(before)
     stolen = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
-    crowded = os.getloadavg()[0] - threads > (os.cpu_count() or 1)
-    if crowded or stolen > STOLEN_SHARE * elapsed:
-        found.flags.append("loaded")
+    found.flags += ["loaded"] * (crowded or _is_crowded(threads) or stolen > STOLEN_SHARE * elapsed)
+    found.flags += ["throttled"] * (_throttle_counts() != hot)
+
+
+def _is_crowded(threads: int) -> bool:
+    return os.getloadavg()[0] - threads > (os.cpu_count() or 1)
+
+
+def _throttle_counts() -> list[str]:
+    """How often each core has been slowed down since the machine started; empty where the kernel does not count."""
+    return [Path(name).read_text() for name in sorted(glob.glob(THROTTLE_COUNTS))]

@@ -33,17 +33,17 @@ def peak_of(work: Callable[[], object], device: str) -> Peak:
     """Runs `work` twice: the first time to load and compile, the second to measure."""
     work()
     gc.collect()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
     linux = sys.platform == "linux"
     host_bytes = _peak_by_kernel(work) if linux else _peak_by_sampling(work)
     device_bytes = None
-    if device == "cuda":
-        torch.cuda.synchronize()
-        device_bytes = torch.cuda.max_memory_allocated() - held
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+        device_bytes = torch.cuda.max_memory_allocated(device) - held
     return Peak(host_bytes, device_bytes, sampled=not linux)
 
 

@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.catalogue import Catalogue, NoSuchKeyError
+import torch
+
+from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
 from bench.cell import Cell, Instance
-from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, validated
+from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, parse, validated
 from problems.contract import input_sha256, theta_size
 from problems.registry import nearest
+
+
+def matrix(job: dict[str, Any]) -> dict[str, Any]:
+    """The plan of a run as JSON, for the runner, which loads no torch: `{cells, config, catalogue, absent}`.
+
+    The job names the `document` and the `file` it is from, `plugins`, `devices` (None for those of the document) and
+    `only`. What is wrong with them comes back as one line, `{refused}`; `absent` are devices that are not here.
+    """
+    try:
+        settings = parse(job["document"], job["file"])
+        catalogue = Catalogue.of(plugin_files(settings, Path(job["file"]), map(Path, job["plugins"])))
+        settings = with_plugins(settings, catalogue)
+        cells = expand(settings, catalogue, job["file"], job["devices"])
+        cells = select(cells, job["only"]) if job["only"] else cells
+    except PluginError as error:
+        return {"refused": f"{job['file']}: {error}"}
+    except ConfigError as error:
+        return {"refused": str(error)}
+    return {
+        "cells": [cell.to_json() for cell in cells],
+        "config": settings.model_dump(mode="json"),
+        "catalogue": catalogue.to_json(),
+        "absent": [name for name in sorted({cell.device for cell in cells}) if not _is_present(name)],
+    }
+
+
+def _is_present(device: str) -> bool:
+    index = int(device.partition(":")[2] or 0)
+    return device == "cpu" or index < torch.cuda.device_count()
 
 
 def expand(config: Config, catalogue: Catalogue, file: str, devices: Sequence[str] | None = None) -> list[Cell]:
@@ -168,6 +199,6 @@ def with_plugins(config: Config, catalogue: Catalogue) -> Config:
     )
 
 
-def plugin_files(config: Config, config_path: Path, extra: Sequence[Path]) -> list[Path]:
+def plugin_files(config: Config, config_path: Path, extra: Iterable[Path]) -> list[Path]:
     """The plug-ins of the configuration, relative to its folder, and those of the command line."""
     return [*(config_path.parent / file for file in config.plugins), *extra]

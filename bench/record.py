@@ -27,6 +27,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+
+
+TIMING_FLAGS = frozenset({"unstable", "loaded", "threads", "throttled", "noisy"})
+"""The flags that say that a time is not to be trusted; others are about accuracy or memory. Runs of before have
+`noisy` for `unstable`."""
 
 
 class Status(enum.StrEnum):
@@ -134,10 +140,38 @@ def variant_name(method: str, parameters: dict[str, Any]) -> str:
     return f"{method}[{listed}]" if listed else method
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """A journal's lines, told apart."""
+
+    records: list[Record]
+    """In the order in which they finished."""
+    good_lines: list[bytes]
+    damaged_lines: list[bytes]
+    """Whole lines that are no records."""
+    damage: list[str]
+    """One clause for each of them, and for a torn last line."""
+
+
+def parse_journal(text: bytes) -> Parsed:
+    """The records of a journal; a torn last line, and lines that are no records, take no other with them."""
+    parsed = Parsed([], [], [], [])
+    *lines, torn = text.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            parsed.records.append(Record.from_line(line.decode()))
+            parsed.good_lines.append(line + b"\n")
+        except ValueError:  # pydantic's ValidationError and UnicodeDecodeError are its children
+            parsed.damaged_lines.append(line + b"\n")
+            parsed.damage.append(f"line {number} is no record: left out, its cell counts as not measured")
+    if torn:
+        parsed.damage.append(f"line {len(lines) + 1} is torn, as a run was killed while it wrote: left out")
+    return parsed
+
+
 def read_journal(run: Path) -> list[Record]:
-    """The records of a run folder, in the order in which they finished; a torn last line is left out."""
-    lines = (run / "journal.jsonl").read_text().split("\n")
-    return [Record.from_line(line) for line in lines[:-1] if line]
+    """The records of a run folder, in the order in which they finished; damaged lines are left out."""
+    return parse_journal((run / "journal.jsonl").read_bytes()).records
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:

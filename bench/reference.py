@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,7 +22,7 @@ from bench._exact_lower_level import LowerLevel, NoReference, Solved, solve_exac
 from bench._slopes import Slopes, one_sided, two_sided
 from problems.contract import Problem, Structure, input_sha256, missing_structure
 
-VERSION = 2
+VERSION = 3
 """Part of the cache's key: raise it whenever a reference could come out otherwise."""
 
 CHUNK = 64
@@ -71,14 +73,22 @@ def reference_for(problem: Problem, kind: Literal["coordinates"] | int, seed: in
     `kind` is "coordinates" or a number of random directions, which depend on `seed` and the size of theta alone. With a
     `cache` folder the result is kept there under the hash of everything that it depends on.
     """
+    return _compute(problem, kind, seed) if cache is None else load(cached(problem, kind, seed, cache))
+
+
+def cached(problem: Problem, kind: Literal["coordinates"] | int, seed: int, cache: Path) -> Path:
+    """The file of a reference, which is computed where it is not there yet."""
     key = hashlib.sha256(f"{VERSION} {input_sha256(problem)} {kind} {seed}".encode()).hexdigest()
-    path = None if cache is None else cache / f"{key}.npz"
-    if path is not None and path.exists():
-        return _load(path)
-    reference = _compute(problem, kind, seed)
-    if path is not None:
-        _save(reference, path)
-    return reference
+    path = cache / f"{key}.npz"
+    if not path.exists():
+        _save(_compute(problem, kind, seed), seed, path)
+    return path
+
+
+@lru_cache(maxsize=4)
+def directions_of(count: int, size: int, seed: int) -> Float[np.ndarray, "count size"]:
+    """Random directions of unit variance, which all references of one size share."""
+    return np.random.default_rng([seed, size]).standard_normal((count, size))
 
 
 def failed(kind: Literal["coordinates"] | int, message: str) -> Reference:
@@ -102,7 +112,7 @@ def _compute(problem: Problem, kind: Literal["coordinates"] | int, seed: int) ->
     one_pattern = Structure.TRANSFORM in problem.structure and not (base.rank_defect or base.touching.any())
     if kind == "coordinates" and size > MOST_ONE_SIDED and not one_pattern:
         kind = DIRECTIONS
-    directions = None if isinstance(kind, str) else np.random.default_rng([seed, size]).standard_normal((kind, size))
+    directions = None if isinstance(kind, str) else directions_of(kind, size, seed)
     parts = []
     for start in range(0, size if directions is None else len(directions), CHUNK):
         rows = np.eye(min(CHUNK, size - start), size, start) if directions is None else directions[start:][:CHUNK]
@@ -135,31 +145,23 @@ def _judgement(base: Solved, slopes: Slopes) -> tuple[Verdict, str]:
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 
-def arrays_of(reference: Reference) -> dict[str, np.ndarray]:
-    """Its arrays by field name, without the directions."""
-    return {name: value for name, value in vars(reference).items()
-            if isinstance(value, np.ndarray) and name != "directions"}  # fmt: skip
-
-
-def rest_of(reference: Reference) -> dict[str, Any]:
-    """The fields that are no arrays, ready for JSON."""
-    return {name: value for name, value in vars(reference).items()
-            if not isinstance(value, np.ndarray) and name != "directions"}  # fmt: skip
-
-
-def _save(reference: Reference, path: Path) -> None:
-    arrays: dict[str, Any] = arrays_of(reference)
-    if reference.directions is not None:
-        arrays["directions"] = reference.directions
+def _save(reference: Reference, seed: int, path: Path) -> None:
+    """Without the directions, which are of the size of theta: what they are drawn from is kept."""
+    arrays = {name: value for name, value in vars(reference).items() if isinstance(value, np.ndarray)}
+    drawn = arrays.pop("directions", None)
+    rest = {name: value for name, value in vars(reference).items() if not isinstance(value, np.ndarray)}
+    rest["directions"] = None if drawn is None else [*drawn.shape, seed]
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{id(reference)}.tmp")
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
     with draft.open("wb") as file:
-        np.savez(file, rest=np.frombuffer(json.dumps(rest_of(reference)).encode(), np.uint8), **arrays)
+        np.savez(file, allow_pickle=False, rest=np.frombuffer(json.dumps(rest).encode(), np.uint8), **arrays)
     draft.replace(path)
 
 
-def _load(path: Path) -> Reference:
+def load(path: Path) -> Reference:
+    """A reference from its file."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    return Reference(**json.loads(arrays.pop("rest").tobytes().decode()), directions=arrays.pop("directions", None),
-                     **arrays)  # fmt: skip
+    rest = json.loads(arrays.pop("rest").tobytes().decode())
+    drawn = rest.pop("directions")
+    return Reference(**rest, directions=None if drawn is None else directions_of(*drawn), **arrays)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from bench.accuracy import kinds_of
 from bench.catalogue import Catalogue
 from bench.cell import Cell, Instance
 from bench.config import ReferenceEntry
 from bench.isolation import Job, Outcome, Workers
 from bench.record import Status
-from bench.reference import Reference, failed
-from bench.worker import REFERENCES
 from problems.registry import ROOT
 
 CACHE = ROOT / "results" / "cache"
@@ -23,20 +18,22 @@ SEED = 0
 """Of the random directions."""
 TIMEOUT_SECONDS = 1800.0
 PAIRS_PER_JOB = 16
+MOST_COORDINATES = 8192
 
-Key = tuple[str, int, Literal["coordinates"] | int]
+Kind = Literal["coordinates"] | int
+Key = tuple[str, int, Kind]
 """Instance, pair, kind."""
 
 
 class References:
-    """Filled by `compute`, asked by `of`."""
+    """Filled by `compute`, asked by `of`. Holds file names: the numbers stay with the workers."""
 
     def __init__(self, settings: ReferenceEntry, catalogue: Catalogue) -> None:
         self._settings, self._catalogue = settings, catalogue
-        self._known: dict[Key, Reference] = {}
+        self._known: dict[Key, dict[str, Any]] = {}
 
-    def of(self, cell: Cell) -> list[Reference]:
-        """One reference per pair of the cell's problem, in order."""
+    def of(self, cell: Cell) -> list[dict[str, Any]]:
+        """Where each pair's reference is, in order: `{"kind", "file"}`, or why there is none: `{"kind", "failure"}`."""
         return [self._known[key] for key in self._keys(cell)]
 
     def compute(self, cells: Iterable[Cell], workers: Workers, at_once: int, done: Callable[[int, int], None]) -> None:
@@ -50,7 +47,7 @@ class References:
         done(0, total)
         for index, outcome in workers.run([self._job(*share) for share in shares], at_once):
             keys = shares[index][1]
-            self._known.update(zip(keys, _read(outcome, keys), strict=True))
+            self._known.update(zip(keys, _located(outcome, keys), strict=True))
             outcome.remove_files()
             finished += len(keys)
             done(finished, total)
@@ -74,21 +71,19 @@ class References:
         return Job("reference", payload, "fork", threads=1, timeout_seconds=TIMEOUT_SECONDS)
 
 
+def kinds_of(pairs: int, size: int, batch: int, coordinate_pairs: int, directions: int) -> list[Kind]:
+    """What is asked for, pair by pair: every coordinate of the first few, so many directions of the others."""
+    whole = coordinate_pairs if batch == 1 and size <= MOST_COORDINATES else 0
+    return ["coordinates" if pair < whole else directions for pair in range(pairs)]
+
+
 def _shares(keys: list[Key], at_once: int) -> list[list[Key]]:
     size = max(1, min(PAIRS_PER_JOB, math.ceil(len(keys) / at_once)))
     return [keys[first : first + size] for first in range(0, len(keys), size)]
 
 
-def _read(outcome: Outcome, keys: list[Key]) -> list[Reference]:
-    """The references that a worker left in its folder; failed ones, with its message, where it did not end well."""
+def _located(outcome: Outcome, keys: list[Key]) -> list[dict[str, Any]]:
     if outcome.status is not Status.OK:
-        return [failed(kind, f"reference: {outcome.status}: {outcome.message}") for _, _, kind in keys]
-    with np.load(outcome.folder / REFERENCES, allow_pickle=False) as arrays:
-        return [
-            Reference(
-                **described,
-                directions=arrays.get(described["kind"]),
-                **{name.partition(" ")[2]: arrays[name] for name in arrays.files if name.startswith(f"{index} ")},
-            )
-            for index, described in enumerate(outcome.numbers["references"])
-        ]
+        failure = f"reference: {outcome.status}: {outcome.message}"
+        return [{"kind": kind, "failure": failure} for _, _, kind in keys]
+    return [{"kind": kind, "file": file} for (_, _, kind), file in zip(keys, outcome.numbers["files"], strict=True)]

@@ -1,24 +1,67 @@
-"""A run: its references, its cells one after another, its folder. What the folder has already settled is skipped."""
+"""A run: its plan, its references, its cells, its folder. What the folder holds already is not measured again.
+
+The runner is a small process that loads no torch and no third party's code: its workers do.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from bench import environment, journal
+from bench import config, forecast, provenance, pruning
 from bench.catalogue import Catalogue
-from bench.cell import Cell, reproduce_command
-from bench.config import Config
-from bench.isolation import Workers
-from bench.measure import measure_cell, record_of
+from bench.cell import Cell
+from bench.config import Config, ConfigError
+from bench.isolation import Job, Workers
+from bench.journal import Journal
+from bench.measure import CellRunner
 from bench.progress import Watcher
 from bench.record import Record, Status
 from bench.references import References
+from bench.slurm import SlurmOptions, measure_on_slurm
+from problems.registry import ROOT
+
+PLAN_SECONDS = 600.0
+"""What building every problem of a matrix may take."""
+SOURCES = ("problems", "methods", "bench")
+FINISHED = "plan.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for."""
+
+    document: dict[str, Any]
+    """The configuration as it was written."""
+    config_path: Path
+    """Where; its lines of complaint begin with it."""
+    out: Path
+    devices: list[str] | None = None
+    """In place of those of `[measure]`."""
+    only: str = ""
+    jobs: int = 1
+    """References, and cells without a clock, at a time."""
+    plugins: Sequence[Path] = ()
+    retry: frozenset[Status] = frozenset()
+    """Statuses whose cells are measured again."""
+    slurm: SlurmOptions | None = None
+    """Where the cells are measured by Slurm's jobs instead of this machine."""
+
+    def key(self) -> str:
+        """The same where the same cells would follow: of the configuration, the options and the source."""
+        files = [file for folder in SOURCES for file in sorted((ROOT / folder).rglob("*.py"))]
+        plugins = [*self.plugins, *(self.config_path.parent / name for name in self.document.get("plugins", []))]
+        parts = [json.dumps([self.document, self.devices, self.only], sort_keys=True, default=str).encode()]
+        parts += [path.read_bytes() for path in [*files, *plugins]]
+        return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -33,48 +76,169 @@ class Plan:
     cells: Sequence[Cell]
     out: Path
     jobs: int
-    """References computed at a time."""
+    absent: frozenset[str]
+    """Devices of some cells that this machine does not have."""
+    machine: dict[str, Any]
 
 
-def run(plan: Plan, watcher: Watcher) -> list[Record]:
-    """Measures what is not settled yet; the records of all the plan's cells, in the plan's order."""
-    plan.out.mkdir(parents=True, exist_ok=True)
+def run(request: Request, watcher: Watcher) -> list[Record]:
+    """Measures what the folder does not hold; the records of all the cells, in the plan's order.
+
+    Raises ConfigError where the configuration, a plug-in or an option is wrong, and InUseError where another run holds
+    the folder.
+    """
+    settings = config.parse(request.document, str(request.config_path))
+    with Journal(request.out) as journal, watcher:
+        for line in journal.damage:
+            watcher.say(line)
+        finished = _finished(request, journal)
+        if finished is not None:
+            watcher.say(f"all {len(finished)} cells are in {request.out} already")
+            return finished
+        with Workers(settings.measure.preload) as workers:
+            plan = make_plan(request, workers)
+            for device in sorted(plan.absent) if request.slurm is None else ():
+                watcher.say(f"this machine has no device '{device}': its cells are recorded as unsupported")
+            environment = _write_folder(plan, journal, watcher)
+            pending = _pending(plan, journal, request.retry, watcher)
+            runner = CellRunner(plan.config.measure, plan.catalogue, workers, plan.out, environment)
+            if request.slurm is None:
+                _measure(plan, pending, runner, journal, watcher)
+            else:
+                _measure_on_slurm(plan, pending, request.slurm, journal, watcher)
+            workers.run_one(Job("tabulate", {"run": str(plan.out.resolve())}, "fork", 1, PLAN_SECONDS))
+        cells = [cell.cell_id for cell in plan.cells]
+        (plan.out / FINISHED).write_text(json.dumps({"key": request.key(), "cells": cells}) + "\n")
+        return [journal.records[cell_id] for cell_id in cells]
+
+
+def make_plan(request: Request, workers: Workers) -> Plan:
+    """In a worker, as it imports third parties' files and builds every problem. Raises ConfigError."""
+    payload = {
+        "document": request.document,
+        "file": str(request.config_path),
+        "plugins": [str(path) for path in request.plugins],
+        "devices": request.devices,
+        "only": request.only,
+    }
+    outcome = workers.run_one(Job("plan", payload, "fork", 1, PLAN_SECONDS))
+    if outcome.status is not Status.OK:
+        raise ConfigError(f"{request.config_path}: its problems and plug-ins cannot be loaded: {outcome.message}")
+    planned = outcome.numbers
+    if "refused" in planned:
+        raise ConfigError(planned["refused"])
+    return Plan(
+        config=Config.model_validate(planned["config"]),
+        config_path=request.config_path,
+        catalogue=Catalogue(**planned["catalogue"]),
+        plugins=[str(path) for path in request.plugins],
+        cells=[Cell.from_json(cell) for cell in planned["cells"]],
+        out=request.out,
+        jobs=request.jobs,
+        absent=frozenset(planned["absent"]),
+        machine=planned["machine"],
+    )
+
+
+def _finished(request: Request, journal: Journal) -> list[Record] | None:
+    """The records of all cells, where the folder says that the same plan was finished: that needs no worker."""
+    path = request.out / FINISHED
+    if not path.exists() or request.retry:
+        return None
+    known = json.loads(path.read_text())
+    if known["key"] != request.key() or not journal.records.keys() >= set(known["cells"]):
+        return None
+    return [journal.records[cell_id] for cell_id in known["cells"]]
+
+
+def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:
+    """The configuration, the plug-ins and the environment; says where earlier rows stand on other ground."""
     copied = plan.out / "config.toml"
     if plan.config_path.resolve() != copied.resolve():
         shutil.copyfile(plan.config_path, copied)
-    (plan.out / "environment.json").write_text(json.dumps(environment.describe(), indent=2) + "\n")
-    settled = journal.settled(plan.out)
-    pending = [cell for cell in plan.cells if cell.cell_id not in settled]
-    with watcher:
-        if len(pending) < len(plan.cells):
-            watcher.say(f"{len(plan.cells) - len(pending)} of {len(plan.cells)} cells are in {plan.out} already")
-        _measure(plan, pending, watcher)
-    records = journal.read(plan.out)
-    journal.write_parquet(plan.out, records.values())
-    return [records[cell.cell_id] for cell in plan.cells]
+    for file in [*plan.catalogue.plugin_methods.values(), *plan.catalogue.plugin_problems.values()]:
+        (plan.out / "plugins").mkdir(exist_ok=True)
+        if Path(file).parent != (plan.out / "plugins").resolve():
+            shutil.copy(file, plan.out / "plugins")
+    settings = plan.config.model_dump(mode="json", include={"measure", "reference"})
+    environment = {**plan.machine, "settings": settings, "command": sys.argv}
+    known = provenance.read(plan.out)
+    name = provenance.write(plan.out, environment)
+    for earlier in sorted({record.environment for record in journal.records.values()} - {name}):
+        rows = sum(record.environment == earlier for record in journal.records.values())
+        apart = provenance.differences(known.get(earlier, {}), environment)
+        watcher.say(f"{rows} rows are from another environment, and are kept as they are: {'; '.join(apart)}")
+    return name
 
 
-def _measure(plan: Plan, pending: list[Cell], watcher: Watcher) -> None:
-    config = plan.config
-    references = References(config.reference, plan.catalogue)
-    possible = [cell for cell in pending if device_is_present(cell.device)]
-    with Workers(config.measure.preload) as workers:
-        if config.reference.enabled and possible:
-            references.compute(possible, workers, plan.jobs, watcher.references)
-        for done, cell in enumerate(pending):
-            watcher.starting(cell, done, len(pending))
-            reproduce = reproduce_command(cell, str(plan.config_path), plan.plugins)
-            if device_is_present(cell.device):
-                judged_by = (lambda cell=cell: references.of(cell)) if config.reference.enabled else None
-                record = measure_cell(
-                    cell, config.measure, plan.catalogue, workers, judged_by, plan.out / "pyperf", reproduce
-                )
-            else:
-                record = record_of(cell, Status.UNSUPPORTED, f"this machine has no device '{cell.device}'", reproduce)
-            journal.append(plan.out, record)
-            watcher.finished(cell, record, done + 1, len(pending))
+def _pending(plan: Plan, journal: Journal, retry: frozenset[Status], watcher: Watcher) -> list[Cell]:
+    recorded = {cell.cell_id: journal.records[cell.cell_id] for cell in plan.cells if cell.cell_id in journal.records}
+    settled = {cell_id for cell_id, record in recorded.items() if record.status not in retry}
+    if settled:
+        watcher.say(f"{len(settled)} of {len(plan.cells)} cells are in {plan.out} already")
+    failed = sorted({str(recorded[cell_id].status) for cell_id in settled if is_failure(recorded[cell_id])})
+    if failed:
+        watcher.say(f"some of them failed: --retry {','.join(failed)} measures those again")
+    return pruning.in_order([cell for cell in plan.cells if cell.cell_id not in settled])
 
 
-def device_is_present(device: str) -> bool:
-    """Whether this machine has it."""
-    return device == "cpu" or torch.cuda.is_available()
+def is_failure(record: Record) -> bool:
+    """Whether measuring the cell again might say something else."""
+    return record.status not in (Status.OK, Status.UNSUPPORTED, Status.KINK)
+
+
+def _measure(plan: Plan, pending: list[Cell], runner: CellRunner, journal: Journal, watcher: Watcher) -> None:
+    settings = plan.config
+    references = References(settings.reference, plan.catalogue)
+    possible = [cell for cell in pending if cell.device not in plan.absent]
+    if settings.reference.enabled and possible:
+        references.compute(possible, runner.workers, plan.jobs, watcher.references)
+
+    watcher.planned(pending, forecast.expected_seconds(pending, [*forecast.RUNS, plan.out], settings.measure))
+    waiting = {cell.cell_id for cell in pending}
+    rows = [(cell, journal.records[cell.cell_id]) for cell in plan.cells if cell.cell_id not in waiting]
+
+    def measured(cell: Cell) -> Record:
+        if cell.device in plan.absent:
+            return runner.record(cell, Status.UNSUPPORTED, f"this machine has no device '{cell.device}'")
+        cause = pruning.pruned_by(cell, rows)
+        if cause is not None:
+            message = pruning.pruned_record_message(cell, cause)
+            return runner.record(cell, cause.status, message, flags=[pruning.PRUNED])
+        watcher.starting(cell)
+        return runner.measure(cell, references.of(cell) if settings.reference.enabled else None)
+
+    at_once = 1 if settings.measure.timing else plan.jobs
+    with closing(_each(measured, pending, at_once)) as finished:
+        for cell, record in finished:
+            journal.append(record)
+            rows.append((cell, record))
+            watcher.finished(cell, record)
+
+
+def _measure_on_slurm(
+    plan: Plan, pending: list[Cell], options: SlurmOptions, journal: Journal, watcher: Watcher
+) -> None:
+    def done(cell: Cell, record: Record) -> None:
+        journal.append(record)
+        watcher.finished(cell, record)
+
+    watcher.planned(pending, {})
+    measure_on_slurm(plan, pending, options, done, watcher.say)
+
+
+def _each(
+    measure: Callable[[Cell], Record], cells: Iterable[Cell], at_once: int
+) -> Generator[tuple[Cell, Record], None, None]:
+    """Cells and their records as they finish. Closing it starts no other cell."""
+    if at_once == 1:
+        for cell in cells:
+            yield cell, measure(cell)
+        return
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        futures = {pool.submit(measure, cell): cell for cell in cells}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

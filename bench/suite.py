@@ -7,12 +7,28 @@ from pathlib import Path
 import pyperf
 
 from bench.cell import Cell
-from bench.timing import Timed, Value
+from bench.samples import Timed, Value
 
 PHASES = ("solve", "gradient", "total")
 
 
-def write_suite(path: Path, cell: Cell, processes: list[Timed]) -> None:
+MOST_DEVIATION, FARTHEST = 0.1, 0.5
+
+
+def is_unstable(suite: pyperf.BenchmarkSuite) -> bool:
+    """Whether `pyperf check` would warn of a phase's spread: its standard deviation is a tenth of its mean or more, or
+    its smallest or largest value is half of the mean away from it.
+    """
+    for benchmark in suite.get_benchmarks():
+        values, mean = benchmark.get_values(), benchmark.mean()
+        if benchmark.get_name().endswith(" prepare") or len(values) < 2:  # each process prepares once
+            continue
+        if benchmark.stdev() >= MOST_DEVIATION * mean or max(abs(value - mean) for value in values) >= FARTHEST * mean:
+            return True
+    return False
+
+
+def write_suite(path: Path, cell: Cell, processes: list[Timed]) -> pyperf.BenchmarkSuite:
     """One benchmark per phase, named `<cell_id> <phase>`, with one pyperf run per worker process."""
     benchmarks = [_benchmark(cell, phase, processes) for phase in PHASES]
     prepare = [
@@ -20,7 +36,9 @@ def write_suite(path: Path, cell: Cell, processes: list[Timed]) -> None:
         for process in processes
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pyperf.BenchmarkSuite([*benchmarks, pyperf.Benchmark(prepare)]).dump(str(path), replace=True)
+    suite = pyperf.BenchmarkSuite([*benchmarks, pyperf.Benchmark(prepare)])
+    suite.dump(str(path), replace=True)
+    return suite
 
 
 def _benchmark(cell: Cell, phase: str, processes: list[Timed]) -> pyperf.Benchmark:

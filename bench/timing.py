@@ -8,56 +8,19 @@ from __future__ import annotations
 
 import gc
 import math
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Self
 
 import torch
 
 from bench.call import Call
+from bench.samples import Timed, Value
 from methods.contract import Method
 from problems.contract import Problem, Theta
 
 GRADIENT_LOOP_SECONDS = 1e-3
 MOST_REPEATS = 100
 MOST_PREPARED = 128
-NOISY_SPREAD = 0.1
-
-
-@dataclass(frozen=True)
-class Value:
-    """One timed value: the mean seconds per call over the chunks that it walked through."""
-
-    solve_seconds: float
-    gradient_seconds: float
-    calls: int
-
-    @property
-    def total_seconds(self) -> float:
-        """Solve and gradient."""
-        return self.solve_seconds + self.gradient_seconds
-
-
-@dataclass(frozen=True)
-class Timed:
-    """What one worker process measured."""
-
-    prepare_seconds: float
-    gradient_repeats: int
-    warmups: tuple[Value, ...]
-    values: tuple[Value, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """For the result file."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, json: dict[str, Any]) -> Self:
-        """Back from the result file."""
-        warmups, values = (tuple(Value(**value) for value in json[name]) for name in ("warmups", "values"))
-        return cls(json["prepare_seconds"], json["gradient_repeats"], warmups, values)
 
 
 class Calls:
@@ -104,25 +67,34 @@ def seconds_of(work: Callable[[], object], device: str) -> float:
 
 
 def _synchronise(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 def time_calls(
-    calls: Calls, theta: Theta, device: str, warmups: int, values: int, min_seconds: float, budget_seconds: float
+    calls: Calls,
+    theta: Theta,
+    device: str,
+    warmups: int,
+    values: int,
+    min_seconds: float,
+    budget_seconds: float,
+    warm: float | None,
 ) -> Timed:
     """Warm-ups, then values, each at least `min_seconds` of timed work; each goes on where the last one stopped.
 
-    Past the budget no other warm-up, and no other value after the first, is begun.
+    Past the budget no other warm-up, and no other value after the first, is begun. With `warm`, a relative distance,
+    each solve starts from the solution at a theta so far away; to find that one is not timed.
     """
     ends = time.perf_counter() + budget_seconds
+    nearby = None if warm is None else moved(theta, warm)
     repeats = _gradient_repeats(calls.at(0), theta, device)
 
     def value() -> Value:
         solve = gradient = 0.0
         count = 0
         while count == 0 or solve + gradient < min_seconds:
-            spent_on_solve, spent_on_gradient = _time_one(calls.following(), theta, repeats, device)
+            spent_on_solve, spent_on_gradient = _time_one(calls.following(), theta, nearby, repeats, device)
             solve, gradient, count = solve + spent_on_solve, gradient + spent_on_gradient, count + 1
         return Value(solve / count, gradient / (count * repeats), count)
 
@@ -132,14 +104,24 @@ def time_calls(
             taken.append(value())
         return tuple(taken)
 
-    warm = within_budget(warmups, 0)
-    return Timed(calls.prepare_seconds, repeats, warm, within_budget(values, 1))
+    before = within_budget(warmups, 0)
+    return Timed(calls.prepare_seconds, repeats, before, within_budget(values, 1))
 
 
-def _time_one(call: Call, theta: Theta, repeats: int, device: str) -> tuple[float, float]:
-    """Seconds of one solve, and of `repeats` gradients on its solution."""
-    solutions = []
-    solve = seconds_of(lambda: solutions.append(call.solve(theta)), device)
+def moved(theta: Theta, distance: float) -> Theta:
+    """theta plus a step of `distance` times its norm, part by part, in a random direction, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    steps = {name: torch.randn(value.shape, generator=generator, dtype=torch.float64) for name, value in theta.items()}
+    return {
+        name: value.detach() + (distance * value.norm() / steps[name].norm()).to(value) * steps[name].to(value)
+        for name, value in theta.items()
+    }
+
+
+def _time_one(call: Call, theta: Theta, nearby: Theta | None, repeats: int, device: str) -> tuple[float, float]:
+    """Seconds of one solve, from the solution at `nearby` where there is one, and of `repeats` gradients on it."""
+    solutions, starts = [], None if nearby is None else call.solve(nearby)
+    solve = seconds_of(lambda: solutions.append(call.solve(theta, starts)), device)
 
     def gradients() -> None:
         for _ in range(repeats):
@@ -155,33 +137,3 @@ def _gradient_repeats(call: Call, theta: Theta, device: str) -> int:
     if seconds < 100 * GRADIENT_LOOP_SECONDS:
         seconds = min(seconds_of(lambda: call.gradient(theta, solutions), device) for _ in range(2))
     return max(1, min(MOST_REPEATS, math.ceil(GRADIENT_LOOP_SECONDS / seconds)))
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Median and median absolute deviation of a phase, in seconds."""
-
-    median: float
-    mad: float
-
-    @classmethod
-    def of(cls, seconds: list[float]) -> Self:
-        """Over the values of all processes."""
-        median = statistics.median(seconds)
-        return cls(median, statistics.median(abs(value - median) for value in seconds))
-
-    @property
-    def noisy(self) -> bool:
-        """Whether the spread is too wide to rank by."""
-        return self.mad > NOISY_SPREAD * self.median
-
-
-def summarise(processes: list[Timed]) -> dict[str, Summary]:
-    """Of the phases prepare, solve, gradient and total."""
-    values = [value for process in processes for value in process.values]
-    return {
-        "prepare": Summary.of([process.prepare_seconds for process in processes]),
-        "solve": Summary.of([value.solve_seconds for value in values]),
-        "gradient": Summary.of([value.gradient_seconds for value in values]),
-        "total": Summary.of([value.total_seconds for value in values]),
-    }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from bench.record import Record, Status
+from bench.record import TIMING_FLAGS, Record, Status
 from reports.published import has_zero_gradient
 from reports.rounding import ABSENT, angle_bar, error, with_spread
 
 MILLISECOND = 1e-3
 MEBIBYTE = 2.0**20
 FLAGGED = "*"
-
-TIMING_FLAGS = frozenset({"noisy", "loaded", "threads"})
-"""The flags that say that a time is not to be trusted; others are about accuracy or memory."""
 
 
 def time(record: Record, phase: str) -> str:

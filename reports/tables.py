@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.record import Record
-from reports.cells import FLAGGED, TIMING_FLAGS, angle, largest_error, memory, relative_error, status, time
+from bench.record import TIMING_FLAGS, Record
+from reports.cells import FLAGGED, angle, largest_error, memory, relative_error, status, time
 from reports.instances import Group
 from reports.published import has_zero_gradient
 from reports.rounding import scientific, upper_bound

@@ -35,30 +35,9 @@ def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+# What ends a worker's process is in test_faults.py; these are the methods that come back.
 MISBEHAVIOUR: dict[str, tuple[dict[str, str], Status, str]] = {
-    "segfaults": ({"in_solve": "import ctypes; ctypes.string_at(0)"}, Status.CRASHED, "killed by SIGSEGV in File"),
-    "exits": (
-        {"in_gradient": "print('last words', flush=True); os._exit(3)"},
-        Status.CRASHED,
-        "the process ended with exit code 3; last output: last words",
-    ),
-    "is_killed": (
-        {"in_solve": "os.kill(os.getpid(), signal.SIGKILL)"},
-        Status.CRASHED,
-        "killed by SIGKILL, perhaps by the kernel for want of memory",
-    ),
-    "sleeps": ({"in_solve": "time.sleep(100)"}, Status.TIMEOUT, "not finished after 3 s ([measure] timeout_seconds)"),
     "says_nan": ({"returned": "W * np.nan"}, Status.NONFINITE, "the gradient has entries that are not finite"),
-    "has_wrong_shape": (
-        {"returned": "W[:, :3]"},
-        Status.ERROR,
-        "BadGradientError: the gradient of W must have shape (8, 8), it has (8, 3)",
-    ),
-    "has_wrong_dtype": (
-        {"returned": "W.float()"},
-        Status.ERROR,
-        "BadGradientError: the gradient of W must be of torch.float64, it is of torch.float32",
-    ),
     "has_wrong_keys": (
         {"returned": "W, 'V': W"},
         Status.ERROR,
@@ -130,7 +109,8 @@ def test_numbers_of_an_unconverged_solver_are_kept(ran: Ran) -> None:
 
 def test_a_run_folder_is_complete_and_plain(ran: Ran) -> None:
     names = {path.name for path in ran.folder.iterdir()}
-    assert names == {"config.toml", "environment.json", "journal.jsonl", "records.parquet", "pyperf"}
+    plain = {"config.toml", "environment.json", "journal.jsonl", "plan.json", "records.parquet"}
+    assert names == plain | {"environments", "plugins", "pyperf"}
     assert tomllib.loads((ran.folder / "config.toml").read_text()) == tomllib.loads(ran.config.read_text())
     machine = json.loads((ran.folder / "environment.json").read_text())
     assert machine["packages"]["torch"] == torch.__version__
@@ -163,7 +143,8 @@ def test_pyperf_reads_the_timings(ran: Ran) -> None:
 def test_the_same_command_continues(ran: Ran) -> None:
     """What is settled is skipped; of the rest, one cell is asked for, and measured again."""
     before = len(read_journal(ran.folder))
-    again = bench("run", ran.config, "--out", ran.folder, "--only", "method=healthy,method=raises,method=refuses")
+    only = ("--only", "method=healthy,method=raises,method=refuses")
+    again = bench("run", ran.config, "--out", ran.folder, *only, "--retry", "error")
     assert again.exit_code == 0, again.output
     assert f"2 of 3 cells are in {ran.folder} already" in again.output
     assert [record.method for record in read_journal(ran.folder)[before:]] == ["raises"]
@@ -214,14 +195,17 @@ def test_an_absent_device_is_one_line_and_rows(tmp_path: Path) -> None:
     config = write_config(tmp_path, [write_method(tmp_path, "healthy")])
     done = bench("run", config, "--out", tmp_path / "run", "--device", "cuda")
     assert done.exit_code == 0, done.output
-    assert done.stderr.splitlines() == ["this machine has no device 'cuda': its cells are recorded as unsupported"]
+    assert done.output.count("this machine has no device 'cuda': its cells are recorded as unsupported") == 1
     (record,) = read_journal(tmp_path / "run")
     assert (record.status, record.device) == ("unsupported", "cuda")
 
 
 BAD_INPUT = {
     "missing file": (["run", "absent.toml"], "absent.toml: there is no such file"),
-    "bad device": (["run", "CONFIG", "--device", "gpu"], "--device gpu: choose from cpu, cuda"),
+    "bad device": (
+        ["run", "CONFIG", "--device", "gpu"],
+        "--device gpu: there is no device 'gpu': write cpu, cuda",
+    ),
     "bad only": (["run", "CONFIG", "--only", "n"], "--only n: 'n' is not key=value"),
     "bad plug-in": (["run", "CONFIG", "--plugin", "absent.py"], "does not exist"),
     "bad format": (["report", ".", "--format", "pdf"], "--format pdf: choose from"),
@@ -241,8 +225,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, name: str) -> Non
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_leaves_its_journal_and_no_process(tmp_path: Path, by: signal.Signals) -> None:
+def test_a_stopped_run_leaves_its_journal_and_no_process(tmp_path: Path) -> None:
+    """By Ctrl-C; test_faults.py has the ways that leave it no time."""
     pid_file = tmp_path / "pid"
     sleeps = f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(300)"
     methods = [write_method(tmp_path, "healthy"), write_method(tmp_path, "sleeps", in_solve=sleeps)]
@@ -252,11 +236,10 @@ def test_a_stopped_run_leaves_its_journal_and_no_process(tmp_path: Path, by: sig
     until = time.monotonic() + 60
     while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
-    run.send_signal(by)
+    run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=20)
-    if by == signal.SIGINT:
-        assert run.returncode == 1
-        assert said.splitlines()[-1] == f"stopped; the same command with --out {tmp_path / 'run'} continues"
+    assert run.returncode == 1
+    assert said.splitlines()[-1] == f"stopped; the same command with --out {tmp_path / 'run'} continues"
     assert [record.method for record in read_journal(tmp_path / "run")] == ["healthy"]
     until = time.monotonic() + 10
     while psutil.pid_exists(int(pid_file.read_text())) and time.monotonic() < until:

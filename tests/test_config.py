@@ -121,7 +121,7 @@ MISTAKES = {
     ),
     "unknown label": (PROBLEM + METHOD + 'problems = ["analysis"]\n', "method[0].problems: no problem is called"),
     "batch": ("[[problem]]\npairs = 6\nbatch = 4\n" + METHOD, "4 does not divide pairs = 6: use 1, 2, 3, 6"),
-    "device": (PROBLEM + METHOD + '[measure]\ndevice = "gpu"\n', "measure.device[0]: input should be 'cpu' or 'cuda'"),
+    "device": (PROBLEM + METHOD + '[measure]\ndevice = "gpu"\n', "measure.device[0]: there is no device 'gpu'"),
     "infinite": (PROBLEM + METHOD + "[measure]\nmin_seconds = inf\n", "min_seconds: input should be a finite number"),
 }  # fmt: skip
 

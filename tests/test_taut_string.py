@@ -155,7 +155,6 @@ def test_the_reference_rests_on_the_same_solution() -> None:
     [
         {"transform": "dct"},
         {"transform": "identity"},
-        {"transform": "finite_difference", "k": 5},
         {"transform": "finite_difference", "k": 9},
     ],
     ids=lambda other: "-".join(map(str, other.values())),
@@ -167,6 +166,31 @@ def test_another_transform_is_refused_with_the_remedy(other: dict) -> None:
     assert "solver = 'active_set'" in refusal
     with pytest.raises(ValueError, match="finite_difference"):
         TautString().solve(problem, problem.theta0())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 30), k=st.integers(0, 28), scale=st.sampled_from([0.05, 0.3, -0.3, 2.0]), seed=st.integers(0, 9)
+)
+def test_the_first_differences_alone_are_a_shorter_string(n: int, k: int, scale: float, seed: int) -> None:
+    """Past sample k no row acts: x = y. The rest is the string of k + 1 samples, and its gradient theirs."""
+    k = min(k, n - 1)
+    whole = denoiser(np.random.default_rng(seed).normal(size=(3, n)), scale)
+    cut = replace(whole, W=whole.W[:k])
+    solved = TautString().solve(cut, cut.theta0())
+    assert solved.converged
+    # Both sides are right to rounding, of entries of size one.
+    np.testing.assert_array_equal(solved.x[:, k + 1 :], cut.y[:, k + 1 :])
+    if k > 0:
+        short = denoiser(cut.y[:, : k + 1].numpy(), scale)
+        expected = TautString().solve(short, short.theta0())
+        torch.testing.assert_close(solved.x[:, : k + 1], expected.x, rtol=0, atol=1e-14)
+    other = ActiveSet().solve(cut, cut.theta0())
+    torch.testing.assert_close(solved.x, other.x, rtol=0, atol=1e-13)
+    assert solved.factor is not None
+    assert other.factor is not None
+    g = torch.from_numpy(np.random.default_rng(seed + 10).normal(size=(3, n)))
+    torch.testing.assert_close(solved.factor.adjoint(g), other.factor.adjoint(g), rtol=0, atol=1e-9)
 
 
 def test_a_transform_that_is_nearly_a_difference_is_no_difference() -> None:

@@ -2,7 +2,8 @@
 
 Everything is about the dual box problem min_u 1/2 ||y - W^T u||^2, |u_i| <= 1, with x = y - W^T u and z = W x.
 A triangular factor is stored column by column: `A[j, i]`, i >= j, is entry (i, j) of the lower Cholesky factor of
-W0 W0^T, and `R[j, i]`, i <= j, is entry (i, j) of the upper factor in W0^T = Q R (the rows of `Q` are orthonormal).
+W0 W0^T, its diagonal entries inverted, and `R[j, i]`, i <= j, is entry (i, j) of the upper factor in W0^T = Q R (the
+rows of `Q` are orthonormal).
 
 All kernels stand in this one file because numba's cache looks at the file of the outermost kernel alone.
 """
@@ -18,7 +19,10 @@ import numpy as np
 from numba import njit, prange
 
 # Sums may be reordered and fused; NaN and infinity keep their meaning, which the certificate relies on.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+_ARITHMETIC = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
+# Called from kernels alone: without what calls from Python need, and a far smaller cache.
+_OPTIONS = {**_ARITHMETIC, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_ENTRY = {**_ARITHMETIC, "nogil": True, "cache": True}
 
 _EPS = 2.220446049250313e-16
 _SUSPICIOUS = 1e-10
@@ -38,15 +42,17 @@ _PANEL = 64
 Shared = namedtuple("Shared", "W Wt G length norm")
 """What all samples share: W, its transpose laid out, W W^T, an estimate of its largest eigenvalue, and ||W||_F."""
 
-Workspace = namedtuple("Workspace", "A Q c z u v w t d diagonal rows order inside excluded")
-"""One thread's arrays."""
+Workspace = namedtuple("Workspace", "A L Q c z u v w t d diagonal rows order inside excluded")
+"""One thread's arrays; L is A, row after row in one."""
 
 
 @njit(**_OPTIONS)
 def workspace(k, n):
     size = max(k, n)
+    A = np.empty((size, size))
     return Workspace(
-        np.empty((size, size)),
+        A,
+        A.reshape(size * size),
         np.empty((min(k, n), n)),
         np.empty(k),
         np.empty(k),
@@ -166,16 +172,6 @@ def _update_four(A, j, m, start, stop):
 
 
 @njit(**_OPTIONS)
-def _update_one(A, j, m, start, stop):
-    a = A[j, j:m]
-    for c in range(start, stop):
-        column = A[c, j:m]
-        p = column[0]
-        for i in range(m - j):
-            a[i] -= p * column[i]
-
-
-@njit(**_OPTIONS)
 def gather(G, rows, A, diagonal):
     """The lower triangle of G[rows, rows], column by column, and its diagonal."""
     m = len(rows)
@@ -197,58 +193,113 @@ def cholesky(A, m, diagonal):
                 _update_four(A, j, m, earlier, earlier + _PANEL)
         for j in range(panel, min(end, whole), 4):
             _update_four(A, j, m, panel, j)
-            for i in range(j, j + 4):
-                if not _finish_column(A, i, m, j, diagonal[i]):
-                    return False
+            if not _finish_four(A, j, m, diagonal):
+                return False
     for i in range(whole, m):  # noqa: SIM110  numba compiles the loop, not a generator
-        if not _finish_column(A, i, m, 0, diagonal[i]):
+        if not _finish_one(A, i, m, diagonal[i]):
             return False
     return True
 
 
 @njit(**_OPTIONS)
-def _finish_column(A, j, m, start, diagonal):
-    _update_one(A, j, m, start, j)
+def _finish_four(A, j, m, diagonal):
+    """Columns j to j+3, which lack only what they contribute to one another."""
+    a0, a1, a2, a3 = A[j, j:m], A[j + 1, j:m], A[j + 2, j:m], A[j + 3, j:m]
+    pivot = a0[0]
+    safe = pivot > _SUSPICIOUS * diagonal[j]
+    s0 = 1.0 / np.sqrt(pivot)
+    p10, p20, p30 = s0 * a0[1], s0 * a0[2], s0 * a0[3]
+    pivot = a1[1] - p10 * p10
+    safe = safe and pivot > _SUSPICIOUS * diagonal[j + 1]
+    s1 = 1.0 / np.sqrt(pivot)
+    p21, p31 = s1 * (a1[2] - p10 * p20), s1 * (a1[3] - p10 * p30)
+    pivot = a2[2] - p20 * p20 - p21 * p21
+    safe = safe and pivot > _SUSPICIOUS * diagonal[j + 2]
+    s2 = 1.0 / np.sqrt(pivot)
+    p32 = s2 * (a2[3] - p20 * p30 - p21 * p31)
+    pivot = a3[3] - p30 * p30 - p31 * p31 - p32 * p32
+    safe = safe and pivot > _SUSPICIOUS * diagonal[j + 3]
+    s3 = 1.0 / np.sqrt(pivot)
+    for i in range(m - j):
+        v0 = s0 * a0[i]
+        v1 = s1 * (a1[i] - p10 * v0)
+        v2 = s2 * (a2[i] - p20 * v0 - p21 * v1)
+        a3[i] = s3 * (a3[i] - p30 * v0 - p31 * v1 - p32 * v2)
+        a0[i], a1[i], a2[i] = v0, v1, v2
+    a0[0], a1[1], a2[2], a3[3] = s0, s1, s2, s3
+    return safe
+
+
+@njit(**_OPTIONS)
+def _finish_one(A, j, m, diagonal):
     a = A[j, j:m]
+    for c in range(j):
+        column = A[c, j:m]
+        p = column[0]
+        for i in range(m - j):
+            a[i] -= p * column[i]
     if not a[0] > _SUSPICIOUS * diagonal:
         return False
     scale = 1.0 / np.sqrt(a[0])
-    for i in range(m - j):
+    for i in range(1, m - j):
         a[i] *= scale
+    a[0] = scale
     return True
 
 
 @njit(**_OPTIONS)
-def solve_cholesky(A, m, b):
-    """b <- (L L^T)^-1 b."""
-    for j in range(m):
-        column = A[j, j:m]
-        tail = b[j:m]
-        value = tail[0] / column[0]
-        for i in range(m - j):
-            tail[i] -= value * column[i]
-        tail[0] = value
-    for j in range(m - 1, -1, -1):
-        column, tail = A[j, j + 1 : m], b[j + 1 : m]
-        b[j] = (b[j] - dot(column, tail)) / A[j, j]
+def column_start(j, m, stride):
+    """Where column j of the factor begins, at its diagonal entry: in rows of `stride`, or packed where that is 0."""
+    return j * (stride + 1) if stride > 0 else j * m - j * (j - 1) // 2
 
 
 @njit(**_OPTIONS)
-def solve_packed(factor, m, b):
-    """The same with the columns of L one after the other."""
-    start = 0
-    for j in range(m):
-        size = m - j
-        column, tail = factor[start : start + size], b[j:m]
-        value = tail[0] / column[0]
-        for i in range(size):
-            tail[i] -= value * column[i]
-        tail[0] = value
-        start += size
-    for j in range(m - 1, -1, -1):
-        size = m - j
-        start -= size
-        b[j] = (b[j] - dot(factor[start + 1 : start + size], b[j + 1 : m])) / factor[start]
+def solve_cholesky(factor, m, stride, b):
+    """b <- (L L^T)^-1 b, four columns at a time; the diagonal of L is stored inverted."""
+    whole = m - m % 4
+    for j in range(0, whole, 4):
+        l0, l1, l2, l3 = four_columns(factor, j, m, stride)
+        v0 = b[j] * l0[0]
+        v1 = (b[j + 1] - l0[1] * v0) * l1[0]
+        v2 = (b[j + 2] - l0[2] * v0 - l1[1] * v1) * l2[0]
+        v3 = (b[j + 3] - l0[3] * v0 - l1[2] * v1 - l2[1] * v2) * l3[0]
+        b[j], b[j + 1], b[j + 2], b[j + 3] = v0, v1, v2, v3
+        l0, l1, l2, l3, tail = l0[4:], l1[3:], l2[2:], l3[1:], b[j + 4 : m]
+        for i in range(m - j - 4):
+            tail[i] -= v0 * l0[i] + v1 * l1[i] + v2 * l2[i] + v3 * l3[i]
+    for j in range(whole, m):
+        start = column_start(j, m, stride)
+        b[j] *= factor[start]
+        for i in range(1, m - j):
+            b[j + i] -= b[j] * factor[start + i]
+    for j in range(m - 1, whole - 1, -1):
+        start = column_start(j, m, stride)
+        for i in range(1, m - j):
+            b[j] -= b[j + i] * factor[start + i]
+        b[j] *= factor[start]
+    for j in range(whole - 4, -1, -4):
+        l0, l1, l2, l3 = four_columns(factor, j, m, stride)
+        t0, t1, t2, t3, tail = l0[4:], l1[3:], l2[2:], l3[1:], b[j + 4 : m]
+        v0, v1, v2, v3 = 0.0, 0.0, 0.0, 0.0
+        for i in range(m - j - 4):
+            v0 += tail[i] * t0[i]
+            v1 += tail[i] * t1[i]
+            v2 += tail[i] * t2[i]
+            v3 += tail[i] * t3[i]
+        v3 = (b[j + 3] - v3) * l3[0]
+        v2 = (b[j + 2] - v2 - l2[1] * v3) * l2[0]
+        v1 = (b[j + 1] - v1 - l1[1] * v2 - l1[2] * v3) * l1[0]
+        v0 = (b[j] - v0 - l0[1] * v1 - l0[2] * v2 - l0[3] * v3) * l0[0]
+        b[j], b[j + 1], b[j + 2], b[j + 3] = v0, v1, v2, v3
+
+
+@njit(**_OPTIONS)
+def four_columns(factor, j, m, stride):
+    """Columns j to j+3, each from its diagonal entry on."""
+    s0, s1 = column_start(j, m, stride), column_start(j + 1, m, stride)
+    s2, s3 = column_start(j + 2, m, stride), column_start(j + 3, m, stride)
+    size = m - j
+    return factor[s0 : s0 + size], factor[s1 : s1 + size - 1], factor[s2 : s2 + size - 2], factor[s3 : s3 + size - 3]
 
 
 # --- first-order steps ------------------------------------------------------------------------------------------------
@@ -344,7 +395,7 @@ def newton(shared, space, max_steps, slack):
         add_some_rows(shared.G, outer, space.w[:f], -1.0, z)
         for i in range(m):
             t[i] = z[inner[i]]
-        solve_cholesky(space.A, m, t)
+        solve_cholesky(space.L, m, space.A.shape[1], t)
         add_some_rows(shared.G, inner, t[:m], -1.0, z)
         changes = 0
         for i in range(m):
@@ -372,24 +423,25 @@ def newton(shared, space, max_steps, slack):
 
 @njit(**_OPTIONS)
 def refine(shared, space, y, m, x):
-    """x = y - W^T u and z = W x; then u on the cosupport is corrected until z vanishes there to rounding."""
+    """x = y - W^T u and z = W x; then u on the cosupport, x and z are corrected until z vanishes there to rounding."""
     u, z, t, rows = space.u, space.z, space.t, space.rows[:m]
     tiny = 4.0 * _EPS * shared.norm
-    for _ in range(3):
-        for i in range(len(u)):
-            z[i] = -min(max(u[i], -1.0), 1.0)
-        copy(y, x)
-        add_rows(shared.W, z, x)
+    for i in range(len(u)):
+        z[i] = -u[i]
+    copy(y, x)
+    add_rows(shared.W, z, x)
+    for correction in range(3):
         product(shared.Wt, x, z)
         worst = 0.0
         for i in range(m):
             t[i] = z[rows[i]]
             worst = max(worst, abs(t[i]))
-        if not worst > tiny * largest(x):
+        if correction == 2 or not worst > tiny * largest(x):
             break
-        solve_cholesky(space.A, m, t)
+        solve_cholesky(space.L, m, space.A.shape[1], t)
         for i in range(m):
             u[rows[i]] += t[i]
+        add_some_rows(shared.W, rows, t[:m], -1.0, x)
     for i in range(len(u)):
         u[i] = min(max(u[i], -1.0), 1.0)
 
@@ -688,7 +740,7 @@ def solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, num
         copy(on, rows[b, : len(on)])
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **_ENTRY)
 def solve_batch(threads, gram_threads, W, Wt, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors):
     """All samples on so many threads; U holds the start and then the result."""
     k = len(W)
@@ -724,7 +776,7 @@ def adjoint_sample(W, Wt, rows, independent, factor, factored, space, g, p, a):
             if worst <= 1e-14 * first:  # W0 p vanishes to rounding; where W0 W0^T is ill-conditioned that takes two
                 break
             first = max(first, worst)
-            solve_packed(factor, m, t)
+            solve_cholesky(factor, m, 0, t)
             for i in range(m):
                 a[rows[i]] += t[i]
             add_some_rows(W, rows, t[:m], -1.0, p)
@@ -765,14 +817,14 @@ def adjoint_share(thread, threads, W, Wt, counts, rows, factors, G, P, A):
         adjoint_sample(W, Wt, rows[b, :m], independent, factors[b], factored == 1, space, G[b], P[b], A[b])
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **_ENTRY)
 def adjoint_batch(threads, W, Wt, counts, rows, factors, G, P, A):
     """P and A, sample by sample, for the loss's gradients G."""
     for thread in prange(threads):
         adjoint_share(thread, threads, W, Wt, counts, rows, factors, G, P, A)
 
 
-@njit(**_OPTIONS)
+@njit(**_ENTRY)
 def order_batch(W, counts, rows):
     """Each sample's rows with the independent ones first, and how many those are."""
     space = workspace(*W.shape)

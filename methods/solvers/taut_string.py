@@ -16,20 +16,22 @@ from methods.solvers.contract import Certificate, Factor, Point, Solved, Solver,
 from problems.contract import Problem, Structure, Theta
 
 Vector = Float[np.ndarray, " n"]
-NOT_DIFFERENCES = "needs W = weight * (x[j+1] - x[j]), n - 1 rows of one weight"
-REMEDY = "set transform = 'finite_difference', k = n - 1, or solver = 'active_set'"
+NOT_DIFFERENCES = "needs W = weight * (x[j+1] - x[j]), the first k < n rows of one weight"
+REMEDY = "set transform = 'finite_difference', k = n - 1 or less, or solver = 'active_set'"
 
 
 class TautString(Solver):
-    """The exact solution for W = weight * first differences, weight of either sign (Davies and Kovac, "Local extremes,
-    runs, strings and multiresolution", Annals of Statistics, 2001, section 2; Condat, "A direct algorithm for 1-D total
-    variation denoising", IEEE Signal Processing Letters, 2013, equations 3 and 4).
+    """The exact solution for W = weight * the first k differences, weight of either sign (Davies and Kovac, "Local
+    extremes, runs, strings and multiresolution", Annals of Statistics, 2001, section 2; Condat, "A direct algorithm for
+    1-D total variation denoising", IEEE Signal Processing Letters, 2013, equations 3 and 4).
 
     Invariant: with Y the running sums of y and r those of x, F(x) + W^T u = 0 says r_j = Y_j + |weight| u_j, and so
     |u| <= 1 is a tube around Y that r starts and ends in the middle of. x* is the slope of the shortest r in it: a
     string, which bends upwards only at the tube's upper wall (u = 1) and downwards at its lower one (u = -1). A funnel
     from the last bend, its walls the convex hull of the tube's, gives the bends in order. Each piece's value is then
     taken from y itself, and u from running sums that begin anew at every bend, so that rounding stays in its piece.
+
+    Where k < n - 1 the string ends at sample k, and x = y beyond.
 
     Time: O(n) per sample, direct; to read W, which is dense, O(n^2) per call. Memory: O(n). Single thread. Where pieces
     tie, to rounding, either pattern is returned. Raises ValueError for any other W.
@@ -54,7 +56,7 @@ class TautString(Solver):
         if math.isnan(weight):
             raise ValueError(f"taut_string {NOT_DIFFERENCES}: {REMEDY}")
         y = -problem.F(W.new_zeros((problem.batch, W.shape[1])), theta)
-        X, U, pattern, numbers, counts = _solve(y.cpu().double().numpy(), weight)
+        X, U, pattern, numbers, counts = _solve(y.cpu().double().numpy(), len(W), weight)
         x, u = (torch.from_numpy(array).to(device=W.device, dtype=W.dtype) for array in (X, U))
         residual = float(numbers[:, 0].max())
         certificate = Certificate(*(torch.from_numpy(array) for array in (pattern, numbers, counts)))
@@ -84,7 +86,7 @@ def is_differences(W: Float[Tensor, "k n"]) -> bool:
 def _weight(W: Float[np.ndarray, "k n"]) -> float:
     """The weight that W's first differences carry, 0 where there are none; NaN where W is something else."""
     k, n = W.shape
-    if k != n - 1:
+    if k >= n:
         return math.nan
     weight = W[0, 1] if k else 0.0
     for i in range(k):
@@ -97,22 +99,21 @@ def _weight(W: Float[np.ndarray, "k n"]) -> float:
 
 @njit(cache=True, nogil=True)
 def _solve(
-    Y: Float[np.ndarray, "b n"], weight: float
+    Y: Float[np.ndarray, "b n"], k: int, weight: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """x (b, n), u (b, k), and the three arrays of a Certificate."""
     b, n = Y.shape
-    X, U = np.empty((b, n)), np.zeros((b, n - 1))
-    pattern, numbers, counts = np.zeros((b, n - 1), np.int8), np.empty((b, 4)), np.ones((b, 4), np.int64)
+    X, U = Y.copy(), np.zeros((b, k))
+    pattern, numbers, counts = np.zeros((b, k), np.int8), np.empty((b, 4)), np.ones((b, 4), np.int64)
     radius = abs(weight)
     bends, signs = np.empty(n + 1, np.int64), np.empty(n + 1, np.int64)
-    corners, sums = np.empty((2, n + 1), np.int64), np.empty(n + 1)
+    corners, sums = np.empty((2, n + 1), np.int64), np.empty(k + 2)
     for sample in range(b):
         y, x, u = Y[sample], X[sample], U[sample]
-        if radius == 0.0:
-            x[:] = y
-        else:
-            count = _bends(y, radius, sums, bends, signs, corners)
-            _pieces(y, radius, bends, signs, count, x, u)
+        if radius > 0.0:
+            chain = y[: k + 1]
+            count = _bends(chain, radius, sums, bends, signs, corners)
+            _pieces(chain, radius, bends, signs, count, x[: k + 1], u)
             if weight < 0.0:
                 u *= -1.0
         _certify(y, x, u, weight, pattern[sample], numbers[sample], counts[sample])
@@ -124,7 +125,7 @@ def _certify(y: Vector, x: Vector, u: Vector, weight: float, pattern: Vector, nu
     """What methods.solvers.contract.Certificate holds, of one sample; no row depends on others but where W = 0."""
     gap, size, top, primal, dual, on = 0.0, 0.0, 0.0, np.inf, np.inf, 0
     for j in range(len(y)):
-        before, after = u[j - 1] if j > 0 else 0.0, u[j] if j < len(u) else 0.0
+        before, after = u[j - 1] if 0 < j <= len(u) else 0.0, u[j] if j < len(u) else 0.0
         gap += 0.5 * (x[j] - y[j] + weight * (before - after)) ** 2
         size += 0.5 * y[j] ** 2
         if j < len(u):
@@ -149,14 +150,15 @@ def _adjoint(
     U: Float[np.ndarray, "b k"], weight: float, G: Float[np.ndarray, "b n"]
 ) -> tuple[Float[np.ndarray, "b n"], Float[np.ndarray, "b k"]]:
     """(p, a): g - p = W0^T a reads g_i - p_i = weight (a_{i-1} - a_i) within a piece, which ends where |u| = 1."""
-    b, n = G.shape
-    P, A = G.copy(), np.zeros((b, n - 1))
+    b = len(G)
+    k = U.shape[1]
+    P, A = G.copy(), np.zeros((b, k))
     if weight == 0.0:
         return P, A
     for sample in range(b):
         start = 0
-        for j in range(n):
-            if j == n - 1 or abs(U[sample, j]) == 1.0:
+        for j in range(k + 1):
+            if j == k or abs(U[sample, j]) == 1.0:
                 mean, running = G[sample, start : j + 1].mean(), 0.0
                 for i in range(start, j + 1):
                     P[sample, i] = mean
@@ -244,18 +246,18 @@ def _pieces(y: Vector, radius: float, bends: Vector, signs: Vector, count: int, 
 @njit(cache=True, nogil=True)
 def _residual(y: Vector, x: Vector, u: Vector, weight: float) -> float:
     """max(||x - y + W^T u||_inf / |y|, ||u - proj(u + W x / |W y|)||_inf), |W y| read as ||W||_2 ||y||_inf."""
-    n = len(y)
+    n, k = len(y), len(u)
     size = np.abs(y).max()
     size_y = size if size > 0.0 else 1.0
-    size_Ky = 2.0 * abs(weight) * math.cos(math.pi / (2 * n)) * size
+    size_Ky = 2.0 * abs(weight) * math.cos(math.pi / (2 * (k + 1))) * size
     if size_Ky == 0.0:
         size_Ky = 1.0
     worst = 0.0
     for j in range(n):
-        before = u[j - 1] if j > 0 else 0.0
-        after = u[j] if j < n - 1 else 0.0
+        before = u[j - 1] if 0 < j <= k else 0.0
+        after = u[j] if j < k else 0.0
         worst = np.maximum(worst, abs(x[j] - y[j] + weight * (before - after)) / size_y)
-        if j < n - 1:
+        if j < k:
             moved = u[j] + weight * (x[j + 1] - x[j]) / size_Ky
             worst = np.maximum(worst, abs(u[j] - min(1.0, max(-1.0, moved))))
     return worst

@@ -1,0 +1,101 @@
+"""One recorded cell measured again, from what its record and its run folder say of it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bench import journal, provenance
+from bench.progress import Watcher
+from bench.record import Record
+from bench.run import Request, run
+from problems.registry import nearest
+
+SHOWN = (
+    "status",
+    "message",
+    "input_sha256",
+    "error_relative",
+    "reference_error_relative",
+    "kkt_residual",
+    "iterations",
+    "solve_seconds",
+    "gradient_seconds",
+    "host_peak_bytes",
+    "environment",
+    "flags",
+)
+
+
+FACTOR, ROUNDING = 3.0, 1e-13
+"""What another machine's order of summation may do to an error, and to one that is nothing but rounding."""
+
+
+class NoSuchCellError(ValueError):
+    """The run has no such cell; one line."""
+
+
+def recorded(cell_id: str, folder: Path) -> Record:
+    """Raises NoSuchCellError."""
+    records = journal.read(folder)
+    if cell_id not in records:
+        raise NoSuchCellError(f"{folder}: no cell '{cell_id}' was recorded: {nearest(cell_id, list(records))}")
+    return records[cell_id]
+
+
+def measure_again(record: Record, folder: Path, watcher: Watcher) -> Record:
+    """In a folder of its own that is gone afterwards. Raises ConfigError where the suite refuses the cell by now."""
+    settings = provenance.read(folder).get(record.environment, {}).get("settings", {})
+    document: dict[str, Any] = {
+        "problem": [{"family": record.problem, **_written(record.problem_parameters), "batch": record.batch}],
+        "method": [{"key": record.method, **_written(record.method_parameters)}],
+        **{name: {key: value for key, value in table.items() if value is not None} for name, table in settings.items()},
+    }
+    measure = document.setdefault("measure", {})
+    measure |= {"device": record.device, "dtype": record.dtype, "threads": record.threads}
+    plugins = sorted((folder / "plugins").glob("*.py"))
+    with tempfile.TemporaryDirectory(prefix="hypergrad-reproduce-") as out:
+        request = Request(document, folder / "config.toml", Path(out), plugins=plugins, only=f"method={record.method}")
+        (again,) = run(request, watcher)
+    return again
+
+
+def _written(value: Any) -> Any:
+    """As a configuration writes it: a value that is itself a list is the one element of its axis."""
+    if isinstance(value, dict):
+        return {name: _written(entry) for name, entry in value.items()}
+    return [value] if isinstance(value, list) else value
+
+
+def side_by_side(record: Record, again: Record) -> Table:
+    """What was recorded, and what came out now."""
+    table = Table("", "recorded", "now", title=f"{record.variant} on {record.problem} n={record.n}")
+    for name in SHOWN:
+        table.add_row(name, *(_text(getattr(one, name)) for one in (record, again)))
+    return table
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def disagreement(record: Record, again: Record) -> str:
+    """Why the two do not say the same of the gradient; empty where they do. Times are not compared."""
+    if record.cell_id != again.cell_id:
+        return f"the suite has become another: this cell is {again.cell_id} now"
+    if record.input_sha256 != again.input_sha256:
+        return "the problem's data are not the same"
+    if record.status != again.status:
+        return f"status {again.status}, recorded {record.status}"
+    if record.error_relative is None or again.error_relative is None:
+        return "" if record.error_relative == again.error_relative else "an error was measured in one of the two only"
+    bar = max(one.reference_error_relative or 0.0 for one in (record, again))
+    low, high = sorted((record.error_relative, again.error_relative))
+    if high <= FACTOR * low + bar + ROUNDING:
+        return ""
+    return f"error {again.error_relative:.1e}, recorded {record.error_relative:.1e}"

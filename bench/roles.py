@@ -1,0 +1,227 @@
+"""What a worker process does: one role for one cell, a matrix or a run.
+
+A role takes its job as JSON and a folder for arrays, and returns what the worker's result will hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from bench.accuracy import compare
+from bench.call import Call, flat_gradient
+from bench.catalogue import Catalogue
+from bench.gpu import Clocks
+from bench.memory import peak_of
+from bench.reference import Reference, cached, failed, load
+from bench.threads import other_pools, set_threads
+from bench.timing import Calls, time_calls
+from methods.contract import Method
+from problems.contract import Problem, Theta, kkt_residual, scales
+from problems.penalties import L1
+
+
+class RefusedError(Exception):
+    """The method does not run on this problem; the message is its refusal."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell as its worker sees it."""
+
+    method_key: str
+    method_parameters: dict[str, Any]
+    family: str
+    problem_parameters: dict[str, Any]
+    chunks: list[slice]
+    device: str
+    dtype: str
+    threads: int
+    catalogue: Catalogue
+
+    @classmethod
+    def of(cls, job: dict[str, Any]) -> Task:
+        """From the job's JSON."""
+        chunks = [slice(*ends) for ends in job["chunks"]]
+        own = {field.name for field in fields(cls)} - {"chunks", "catalogue"}
+        return cls(**{name: job[name] for name in own}, chunks=chunks, catalogue=Catalogue(**job["catalogue"]))
+
+    @cached_property
+    def original(self) -> Problem:
+        """All pairs on the CPU in double precision."""
+        family = self.catalogue.problem(self.family)
+        return family.build(family.settings_type(**self.problem_parameters))
+
+    @cached_property
+    def problem(self) -> Problem:
+        """All pairs where the method is to work."""
+        return self.original.to(self.device, getattr(torch, self.dtype))
+
+    @cached_property
+    def method(self) -> Method:
+        """With its parameters. Raises RefusedError."""
+        method = self.catalogue.method(self.method_key)(**self.method_parameters)
+        set_threads(self.threads)  # importing the method may have loaded another pool
+        refusal = method.refusal(self.problem.subset(self.chunks[0]))
+        if refusal is not None:
+            raise RefusedError(refusal)
+        return method
+
+    def calls(self) -> Calls:
+        """The method on every chunk."""
+        return Calls(self.method, self.problem, self.chunks, self.device)
+
+
+def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Every chunk once, for its gradient, its error and its residual; then the clock, unless one is not finite."""
+    task = Task.of(job)
+    theta, method = task.problem.theta0(), task.method
+    started, watch = time.perf_counter(), Clocks(task.device)
+    calls = task.calls()
+    size = sum(value.numel() for value in theta.values())
+    gradients = np.lib.format.open_memmap(folder / "gradients.npy", mode="w+", shape=(len(task.chunks), size))
+    iterations, converged, residuals = list[float](), True, list[float]()
+    residual = _residual(task.original)
+    for index, chunk in enumerate(task.chunks):
+        if index and time.perf_counter() - started > job["clock"]["budget_seconds"]:
+            break
+        call = calls.at(index)
+        solutions = call.solve(theta)
+        gradients[index] = flat_gradient(call.gradient(theta, solutions), theta)
+        iterations.append(sum(solution.iterations for solution in solutions) / len(solutions))
+        converged = converged and all(solution.converged for solution in solutions)
+        if all(solution.u is not None for solution in solutions):
+            x, u = (_joined([getattr(solution, name) for solution in solutions]) for name in ("x", "u"))
+            residuals += residual(chunk, x, u)
+    came = gradients[: len(iterations)]
+    finite = bool(np.isfinite(came).all())
+    timed = job["timing"] and finite
+    return {
+        "calls": len(iterations),
+        "finite": finite,
+        "converged": converged,
+        "iterations": sum(iterations) / len(iterations),
+        "kkt_residual": max(residuals) if residuals and np.isfinite(residuals).all() else None,
+        "accuracy": _accuracy(came, task.chunks[0], job["references"]) if finite and job["references"] else None,
+        "device_difference_relative": _device_difference(task, method, came[0]) if finite else None,
+        "timed": time_calls(calls, theta, task.device, **job["clock"]).to_json() if timed else None,
+        **_circumstances(task, watch, started),
+    }
+
+
+def time_only(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The clock alone, in a fresh process."""
+    del folder
+    task = Task.of(job)
+    theta, _ = task.problem.theta0(), task.method
+    started, watch = time.perf_counter(), Clocks(task.device)
+    timed = time_calls(task.calls(), theta, task.device, **job["clock"])
+    return {"timed": timed.to_json(), **_circumstances(task, watch, started)}
+
+
+def memory(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The highest memory of one call, in a fresh process."""
+    del folder
+    task = Task.of(job)
+    theta, _ = task.problem.theta0(), task.method
+    started, watch = time.perf_counter(), Clocks(task.device)
+    call = task.calls().at(0)
+    peak = peak_of(lambda: call.gradient(theta, call.solve(theta)), task.device)
+    return {**asdict(peak), **_circumstances(task, watch, started)}
+
+
+def reference(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The files of the references of some pairs, which are computed where they are not in the cache."""
+    del folder
+    family = Catalogue(**job["catalogue"]).problem(job["family"])
+    problem = family.build(family.settings_type(**job["problem_parameters"]))
+    set_threads(1)
+    pairs = [(problem.subset(slice(pair, pair + 1)), kind) for pair, kind in job["pairs"]]
+    return {"files": [str(cached(pair, kind, job["seed"], Path(job["cache"]))) for pair, kind in pairs]}
+
+
+def plan(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The cells of a configuration, and the machine that they are to run on; or the one line that refuses it."""
+    del folder
+    from bench import environment
+    from bench.plan import matrix
+
+    planned = matrix(job)
+    return planned if "refused" in planned else {**planned, "machine": environment.describe()}
+
+
+def tabulate(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The journal of a run folder as `records.parquet`."""
+    del folder
+    from bench.journal import write_parquet
+
+    write_parquet(Path(job["run"]))
+    return {}
+
+
+ROLES: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
+    "measure": measure,
+    "time": time_only,
+    "memory": memory,
+    "reference": reference,
+    "plan": plan,
+    "tabulate": tabulate,
+}
+
+
+def _circumstances(task: Task, watch: Clocks, started: float) -> dict[str, Any]:
+    """What else the runner wants to know of every worker that measured."""
+    return {
+        "measured_seconds": time.perf_counter() - started,
+        "other_pools": other_pools(task.threads),
+        "throttled": watch.throttled(),
+    }
+
+
+def _accuracy(
+    gradients: Float[np.ndarray, "calls size"], first: slice, located: list[dict[str, Any]]
+) -> dict[str, Any]:
+    batch = first.stop - first.start
+    return asdict(compare(gradients, batch, [_reference(entry) for entry in located[: len(gradients) * batch]]))
+
+
+def _reference(entry: dict[str, Any]) -> Reference:
+    return load(Path(entry["file"])) if "file" in entry else failed(entry["kind"], entry["failure"])
+
+
+def _device_difference(task: Task, method: Method, gradient: Float[np.ndarray, " size"]) -> float | None:
+    """Of the first call, from the same method's on the CPU; None for a cell of the CPU."""
+    if task.device == "cpu":
+        return None
+    problem = task.original.to("cpu", getattr(torch, task.dtype)).subset(task.chunks[0])
+    theta = problem.theta0()
+    call = Call.prepare(method, problem)
+    own = flat_gradient(call.gradient(theta, call.solve(theta)), theta)
+    norm = float(np.linalg.norm(own))
+    return float(np.linalg.norm(gradient - own)) / norm if norm else None
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([part.detach().cpu().double() for part in parts])
+
+
+def _residual(original: Problem) -> Callable[[slice, torch.Tensor, torch.Tensor], list[float]]:
+    """The relative KKT residuals of some pairs, their scales computed once for all; none for a smooth penalty."""
+    if not isinstance(original.penalty, L1):
+        return lambda chunk, x, u: []
+    theta: Theta = original.theta0()
+    relative_to = scales(original, theta)
+
+    def residuals(chunk: slice, x: torch.Tensor, u: torch.Tensor) -> list[float]:
+        sizes = type(relative_to)(relative_to.y[chunk], relative_to.Ky[chunk])
+        return kkt_residual(original.subset(chunk), x, u, theta, sizes).tolist()
+
+    return residuals
