@@ -55,7 +55,7 @@ class ActiveSetAdjoint(FromSolution):
             factor = _factor(problem, theta, x, u)
         p, a = factor.adjoint(g_x)
         if Structure.TRANSFORM in problem.structure:
-            return {"W": torch.addmm(torch.mm(a.mT, x), u.mT, p, beta=-1, alpha=-1)}
+            return {"W": torch.mm(a.mT, x).addmm_(u.mT, p, beta=-1, alpha=-1)}
         pulled = problem.pullback(p, a, x, u, theta)
         return {name: g_theta[name] - pulled[name] for name in pulled}
 

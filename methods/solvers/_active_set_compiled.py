@@ -33,14 +33,17 @@ def solve(W: Float[Tensor, "k n"], y: Float[Tensor, "b n"], u: Float[Tensor, "b 
     if u is not None:
         U[:] = u.numpy()
     pattern, rows = np.empty((b, k), np.int8), np.empty((b, k), np.uint32)
-    numbers, counts, factors = np.empty((b, 4)), np.empty((b, 4), np.int64), np.empty((b, k * (k + 1) // 2))
-    out = (X, U, pattern, numbers, counts, rows, factors)
-    kernels.solve_batch(_threads(b), _threads(k * k * n // 2**22 + 1), W_array, Wt, Y, u is not None, tolerance, *out)
-    residual, steps = float(numbers[:, 0].max()), int(counts[:, 2].max())
+    numbers, counts, starts = np.empty((b, 4)), np.empty((b, 4), np.int64), np.empty(b, np.int64)
+    threads = _threads(b)
+    most = -(-b // max(threads, 1)) * threads * k * (k + 1) // 2
+    factors = np.empty(most)  # of which the kernel touches what it needs: the rest never becomes memory
+    out = (X, U, pattern, numbers, counts, rows, factors, starts)
+    gram_threads = _threads(k * k * n // 2**22 + 1)
+    residual, steps = kernels.solve_batch(threads, gram_threads, W_array, Wt, Y, u is not None, tolerance, *out)
     certificate = Certificate(torch.from_numpy(pattern), torch.from_numpy(numbers), torch.from_numpy(counts))
     x, u = torch.from_numpy(X), torch.from_numpy(U)
     return Solved(
-        x, u, steps, residual, residual <= tolerance, Compiled(W_array, Wt, counts, rows, factors), certificate
+        x, u, steps, residual, residual <= tolerance, Compiled(W_array, Wt, counts, rows, factors, starts), certificate
     )
 
 
@@ -55,15 +58,22 @@ class Compiled(Factor):
     """
 
     def __init__(
-        self, W: np.ndarray, Wt: np.ndarray, counts: np.ndarray, rows: np.ndarray, factors: np.ndarray
+        self,
+        W: np.ndarray,
+        Wt: np.ndarray,
+        counts: np.ndarray,
+        rows: np.ndarray,
+        factors: np.ndarray,
+        starts: np.ndarray,
     ) -> None:
-        self._W, self._Wt, self._counts, self._rows, self._factors = W, Wt, counts, rows, factors
+        self._W, self._Wt = W, Wt
+        self._per_sample = (counts, rows, factors, starts)
 
     def adjoint(self, g: Tensor) -> Point:
         G = np.ascontiguousarray(g.numpy(), np.float64)
         P, A = np.empty_like(G), np.empty((len(G), len(self._W)))
         threads = _threads(len(G))
-        kernels.adjoint_batch(threads, self._W, self._Wt, self._counts, self._rows, self._factors, G, P, A)
+        kernels.adjoint_batch(threads, self._W, self._Wt, *self._per_sample, G, P, A)
         return Point(torch.from_numpy(P).to(g.dtype), torch.from_numpy(A).to(g.dtype))
 
 
@@ -75,7 +85,7 @@ def factor_of(W: Float[Tensor, "k n"], on: np.ndarray) -> Compiled:
     for sample, mask in enumerate(on):
         rows[sample, : counts[sample, 0]] = mask.nonzero()[0]
     kernels.order_batch(array, counts, rows)
-    return Compiled(array, np.ascontiguousarray(array.T), counts, rows, np.empty((len(on), 0)))
+    return Compiled(array, np.ascontiguousarray(array.T), counts, rows, np.empty(0), np.zeros(len(on), np.int64))
 
 
 def _compile() -> None:

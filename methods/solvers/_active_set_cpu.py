@@ -730,19 +730,27 @@ def gram_rows(W, Wt, G, i):
 
 
 @njit(**_OPTIONS)
-def solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors):
-    """Every `threads`-th sample, from number `thread` on."""
+def solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts):
+    """A run of neighbouring samples, as what two threads write must not share cache lines; their factors one after
+    another, as small as they are.
+    """
     space = workspace(*shared.W.shape)
-    for b in range(thread, len(Y), threads):
-        on = solve_sample(
-            shared, space, Y[b], warm, tolerance, X[b], U[b], patterns[b], numbers[b], counts[b], factors[b]
-        )
+    share = -(-len(Y) // threads)
+    largest_factor = rows.shape[1] * (rows.shape[1] + 1) // 2
+    start = thread * share * largest_factor
+    for b in range(thread * share, min(len(Y), (thread + 1) * share)):
+        starts[b] = start
+        factor = factors[start : start + largest_factor]
+        on = solve_sample(shared, space, Y[b], warm, tolerance, X[b], U[b], patterns[b], numbers[b], counts[b], factor)
         copy(on, rows[b, : len(on)])
+        start += counts[b, 3] * (len(on) * (len(on) + 1) // 2)
 
 
 @njit(parallel=True, **_ENTRY)
-def solve_batch(threads, gram_threads, W, Wt, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors):
-    """All samples on so many threads; U holds the start and then the result."""
+def solve_batch(
+    threads, gram_threads, W, Wt, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts
+):
+    """All samples on so many threads; U holds the start and then the result. The largest residual, the most steps."""
     k = len(W)
     G = np.empty((k, k))
     for thread in prange(gram_threads):
@@ -750,7 +758,13 @@ def solve_batch(threads, gram_threads, W, Wt, Y, warm, tolerance, X, U, patterns
             gram_rows(W, Wt, G, i)
     shared = Shared(W, Wt, G, largest_eigenvalue(G), root_of_trace(G))
     for thread in prange(threads):
-        solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors)
+        solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts)
+    residual, steps = 0.0, 0
+    for b in range(len(Y)):
+        if residual == residual and not numbers[b, 0] <= residual:  # NaN is the largest
+            residual = numbers[b, 0]
+        steps = max(steps, counts[b, 2])
+    return residual, steps
 
 
 # --- the adjoint ------------------------------------------------------------------------------------------------------
@@ -810,18 +824,19 @@ def adjoint_sample(W, Wt, rows, independent, factor, factored, space, g, p, a):
 
 
 @njit(**_OPTIONS)
-def adjoint_share(thread, threads, W, Wt, counts, rows, factors, G, P, A):
+def adjoint_share(thread, threads, W, Wt, counts, rows, factors, starts, G, P, A):
     space = workspace(*W.shape)
-    for b in range(thread, len(G), threads):
+    share = -(-len(G) // threads)
+    for b in range(thread * share, min(len(G), (thread + 1) * share)):
         m, independent, _, factored = counts[b]
-        adjoint_sample(W, Wt, rows[b, :m], independent, factors[b], factored == 1, space, G[b], P[b], A[b])
+        adjoint_sample(W, Wt, rows[b, :m], independent, factors[starts[b] :], factored == 1, space, G[b], P[b], A[b])
 
 
 @njit(parallel=True, **_ENTRY)
-def adjoint_batch(threads, W, Wt, counts, rows, factors, G, P, A):
+def adjoint_batch(threads, W, Wt, counts, rows, factors, starts, G, P, A):
     """P and A, sample by sample, for the loss's gradients G."""
     for thread in prange(threads):
-        adjoint_share(thread, threads, W, Wt, counts, rows, factors, G, P, A)
+        adjoint_share(thread, threads, W, Wt, counts, rows, factors, starts, G, P, A)
 
 
 @njit(**_ENTRY)
