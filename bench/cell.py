@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from bench.record import variant_name
@@ -78,22 +77,21 @@ class Cell:
 
     def __str__(self) -> str:
         instance = self.instance
-        return describe(
-            self.variant, instance.family, instance.parameters, instance.n, self.batch, self.device, self.dtype
-        )
+        where = (self.batch, self.device, self.dtype, self.threads)
+        return describe(self.variant, instance.family, instance.parameters, instance.n, *where)
 
 
 def describe(
-    variant: str, problem: str, parameters: dict[str, Any], n: int, batch: int, device: str, dtype: str
+    variant: str, problem: str, parameters: dict[str, Any], n: int, batch: int, device: str, dtype: str, threads: int
 ) -> str:
-    """`blorc on analysis_l1 dct n=64`, with batch, device and dtype where they are not the usual ones."""
+    """`blorc on analysis_l1 dct n=64`, with batch, device, dtype and threads where they are not the usual ones."""
     named = parameters.get("instance") or parameters.get("transform") or ""
     words = [variant, "on", problem, str(named), f"n={n}"]
     words += [f"batch={batch}"] * (batch > 1) + [device] * (device != "cpu") + [dtype] * (dtype != "float64")
+    words += [f"threads={threads}"] * (threads > 1)
     return " ".join(word for word in words if word)
 
 
-def reproduce_command(cell: Cell, config: str, plugins: Sequence[str]) -> str:
-    """The command line that runs this cell alone."""
-    words = ["python", "-m", "bench", "run", config, "--only", f"cell_id={cell.cell_id}", "--device", cell.device]
-    return shlex.join([*words, *itertools.chain.from_iterable(("--plugin", file) for file in plugins)])
+def reproduce_command(cell_id: str, run: Path) -> str:
+    """The command line that measures a recorded cell again."""
+    return shlex.join(["python", "-m", "bench", "reproduce", cell_id, str(run)])

@@ -91,7 +91,7 @@ class Measure(Table):
     memory_limit_gib: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] | None = None
     """Of resident memory, for each worker process and all that it has started together; left out, 80 % of the machine's
     (or of what the control group grants). One that holds more is killed, and the row says so."""
-    threads: Count = 1
+    threads: Annotated[tuple[Count, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = (1,)
     memory: bool = True
     timing: bool = True
     device: Annotated[tuple[Device, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = ("cpu",)

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench.die_with_runner import RUNNER
 from bench.process_tree import descendants, kill, kill_session, memory_bytes
 from bench.record import Status
 from bench.supervisor import JOB, RESULT, SCRATCH, Cause, Ending, Limits, supervise
@@ -34,6 +35,7 @@ from bench.threads import thread_environment
 from problems.registry import ROOT
 
 PRELOADED = [
+    "bench.die_with_runner",
     "torch",
     "numpy",
     "scipy.linalg",
@@ -193,7 +195,8 @@ def _start_fork_server(preload: list[str]) -> None:
     cores = str(os.cpu_count() or 1)
     # A worker that is killed leaves numba's semaphore behind; Python's tracker removes it, and need not tell the user.
     quiet = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
-    with thread_environment(1, PYTHONPATH=_python_path(), NUMBA_NUM_THREADS=cores, PYTHONWARNINGS=quiet):
+    others = {"PYTHONPATH": _python_path(), "NUMBA_NUM_THREADS": cores, "PYTHONWARNINGS": quiet}
+    with thread_environment(1, **others, **{RUNNER: str(os.getpid())}):
         try:
             multiprocessing.forkserver.ensure_running()
         except OSError as error:

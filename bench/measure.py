@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 
 from bench.catalogue import Catalogue
-from bench.cell import Cell
+from bench.cell import Cell, reproduce_command
 from bench.config import Measure
 from bench.isolation import Job, Outcome, Workers
 from bench.record import Record, Status
@@ -76,7 +75,7 @@ class CellRunner:
 
     def record(self, cell: Cell, status: Status, message: str, **numbers: Any) -> Record:
         """A record with what the cell and the run say filled in."""
-        reproduce = shlex.join(["python", "-m", "bench", "reproduce", cell.cell_id, str(self.run)])
+        reproduce = reproduce_command(cell.cell_id, self.run)
         return record_of(cell, status, message, reproduce=reproduce, environment=self.environment, **numbers)
 
     def _take_times(self, cell: Cell, found: _Findings) -> None:

@@ -57,12 +57,13 @@ def expand(config: Config, catalogue: Catalogue, file: str, devices: Sequence[st
     cells: dict[str, Cell] = {}
     for at, problem in enumerate(config.problem):
         for instance in _instances(problem, catalogue, file, f"problem[{at}]"):
-            for batch, device, dtype in itertools.product(problem.batch, devices or measure.device, measure.dtype):
+            settings = (problem.batch, devices or measure.device, measure.dtype, measure.threads)
+            for batch, device, dtype, threads in itertools.product(*settings):
                 for entry, variants in methods:
                     if entry.problems is not None and problem.label not in entry.problems:
                         continue
                     for parameters in variants:
-                        cell = Cell(instance, entry.key, parameters, batch, device, dtype, measure.threads)
+                        cell = Cell(instance, entry.key, parameters, batch, device, dtype, threads)
                         cells.setdefault(cell.cell_id, cell)
     if not cells:
         raise ConfigError(f"{file}: the matrix is empty: no method is left for any problem")
@@ -107,6 +108,7 @@ def _properties(cell: Cell) -> dict[str, set[str]]:
         "batch": cell.batch,
         "device": cell.device,
         "dtype": cell.dtype,
+        "threads": cell.threads,
     }
     return {name: _spellings(value) for name, value in values.items()}
 

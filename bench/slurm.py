@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import journal, provenance
-from bench.cell import Cell
+from bench.cell import Cell, reproduce_command
 from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
 from bench.record import Record, Status, read_journal
@@ -202,5 +201,4 @@ def _merged(run: Path) -> set[str]:
 
 
 def _rerooted(record: Record, run: Path) -> Record:
-    words = ["python", "-m", "bench", "reproduce", record.cell_id, str(run)]
-    return record.model_copy(update={"reproduce": shlex.join(words)})
+    return record.model_copy(update={"reproduce": reproduce_command(record.cell_id, run)})

@@ -58,9 +58,8 @@ class Verdict:
 
 def where(record: Record) -> str:
     """`blorc on analysis_l1 dct n=64`."""
-    return describe(
-        record.variant, record.problem, record.problem_parameters, record.n, record.batch, record.device, record.dtype
-    )
+    how = (record.batch, record.device, record.dtype, record.threads)
+    return describe(record.variant, record.problem, record.problem_parameters, record.n, *how)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:

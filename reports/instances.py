@@ -59,12 +59,9 @@ class Group:
         return sorted({record.n for record in self.records})
 
     def label(self, record: Record) -> str:
-        """The variant, with device and precision where the group has several."""
-        extra = [
-            str(getattr(record, field))
-            for field in ("device", "dtype")
-            if len({getattr(other, field) for other in self.records}) > 1
-        ]
+        """The variant, with device, precision and threads where the group has several."""
+        words = {"device": record.device, "dtype": record.dtype, "threads": f"{record.threads} threads"}
+        extra = [word for field, word in words.items() if len({getattr(other, field) for other in self.records}) > 1]
         return " on ".join([record.variant, ", ".join(extra)]) if extra else record.variant
 
 

@@ -113,7 +113,7 @@ MISTAKES = {
         '[[problem]]\nn = 4\nk = 99\ntransform = "finite_difference"\n' + METHOD,
         "problem[0]: analysis_l1 cannot be built: finite_difference has at most 6 rows for n = 4, not k = 99",
     ),
-    "list in [measure]": (PROBLEM + METHOD + "[measure]\nthreads = [1, 2]\n", "measure.threads: input should be"),
+    "list in [measure]": (PROBLEM + METHOD + "[measure]\nvalues = [1, 2]\n", "measure.values: input should be"),
     "empty axis": ("[[problem]]\nn = []\n" + METHOD, "problem[0].n: an empty list leaves no cell"),
     "empty matrix": (
         PROBLEM + '[[problem]]\nname = "b"\nn = 8\n[[method]]\nkey = "blorc"\nproblems = []\n',
@@ -187,3 +187,14 @@ def test_a_plugin_that_cannot_join_is_refused(tmp_path: Path, stem: str) -> None
 def test_a_plugin_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="does not exist"):
         Catalogue.of([tmp_path / "absent.py"])
+
+
+def test_threads_are_an_axis(tmp_path: Path) -> None:
+    cells = cells_of(tmp_path, PROBLEM + METHOD + "[measure]\nthreads = [1, 2]\n")
+    assert [cell.threads for cell in cells] == [1, 2]
+    assert len({cell.cell_id for cell in cells}) == 2
+    assert [str(cell) for cell in cells] == [
+        "blorc on analysis_l1 identity n=8",
+        "blorc on analysis_l1 identity n=8 threads=2",
+    ]
+    assert plan.select(cells, "threads=2") == cells[1:]

@@ -104,7 +104,7 @@ def test_several_runs_of_a_cell_give_their_median_and_their_range() -> None:
 
 
 def test_the_reference_runs_are_foretold() -> None:
-    """Each of the 132 timed cells from the others: half of them within a factor of 1.6, nine in ten within 5.
+    """Each of the timed cells from the others: half of them within a factor of 1.6, nine in ten within 5.
 
     The bounds leave room above what was found when this was written: 1.35 and 3.5.
     """
@@ -125,7 +125,7 @@ def test_the_reference_runs_are_foretold() -> None:
     for left_out, _, value in Scaling(known).left_out():
         best.setdefault(left_out.cell_id, abs(math.log(value / left_out.value)))
     factors = sorted(math.exp(error) for error in best.values())
-    assert len(factors) == 132
+    assert len(factors) == len(known) > 100
     assert statistics.median(factors) < 1.6
     assert factors[int(0.9 * len(factors))] < 5
 
