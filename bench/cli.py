@@ -203,8 +203,12 @@ def report_(
     formats = {part.strip() for given in format_ or [] for part in given.split(",")} or set(FORMATS)
     for unknown in sorted(formats - set(FORMATS)):
         _refuse(f"--format {unknown}: choose from {', '.join(FORMATS)}")
+    from bench import journal
+
     for folder in runs:
         _require_run(folder)
+        for line in journal.damage(folder):
+            typer.echo(f"warning: {line}", err=True)
     from reports.write import write_report
 
     for path in write_report(runs, out or runs[0] / "report", formats):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,17 @@ def test_the_report_of_a_run_is_written(ran: Ran) -> None:
     suffixes = {path.suffix for path in out.rglob("*") if path.is_file()}
     assert {".md", ".csv"} <= suffixes
     assert ".tex" not in suffixes
+
+
+def test_a_damaged_line_is_told_and_takes_nothing_with_it(ran: Ran, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(ran.folder, folder)
+    lines = (folder / "journal.jsonl").read_bytes().split(b"\n")
+    (folder / "journal.jsonl").write_bytes(b"\n".join([lines[0][:50], *lines[1:]]))
+    done = bench("report", folder, "--format", "csv")
+    assert done.exit_code == 0, done.output
+    assert "journal.jsonl: line 1 is no record" in done.stderr
+    assert len((folder / "report" / "records.csv").read_text().splitlines()) == 1 + len(lines) - 2
 
 
 def test_the_gate_passes_on_its_own_baseline_and_fails_on_a_better_one(ran: Ran) -> None:
