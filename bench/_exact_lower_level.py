@@ -1,8 +1,8 @@
 """The lower level solved exactly, for the reference alone: nothing here is shared with the methods.
 
-Clarabel finds a solution and through its dual the sign pattern. On the pattern the solution is linear equations, whose
-solution is refined with residuals in extended precision, and then proved by the KKT conditions: the lower level being
-convex, the certificate holds wherever the pattern came from. Where it fails, rows on the wrong side are moved.
+`_patterns` finds the sign pattern. On the pattern the solution is linear equations, whose solution is refined with
+residuals in extended precision, and then proved by the KKT conditions: the lower level being convex, or monotone, the
+certificate holds wherever the pattern came from. Where it fails, rows on the wrong side are moved.
 """
 
 from __future__ import annotations
@@ -10,59 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy.linalg import lu_factor, lu_solve, qr
 from scipy.optimize import lsq_linear
 
-from problems.contract import Problem, Theta
+from bench._lower_level import CERTIFICATE, LowerLevel, Matrix, NoReference, Signs, Vector
+from bench._patterns import pattern_of
 
-CERTIFICATE = 1e-12
-"""Relative KKT residual up to which a solution counts as exact."""
 TOUCH = 1e-13
 """Margin down to which a row touches its other side. A certified (x, u) is exact to 1e-15, save for conditioning."""
 DEPENDENT = 1e-11
 """A row of K0 that others span up to this share of the largest pivot says nothing of its own about x."""
 REFINEMENTS = 5
-
-Vector = Float[np.ndarray, " n"]
-Matrix = Float[np.ndarray, "k n"]
-Signs = Float[np.ndarray, " k"]
-
-
-class NoReference(RuntimeError):
-    """The lower level could not be solved to the certificate."""
-
-
-@dataclass(frozen=True)
-class LowerLevel:
-    """One pair at one theta, 0 in H x - b + M u with u in d|.|_1(K x), as arrays in long double."""
-
-    H: Float[np.ndarray, "n n"]
-    b: Float[np.ndarray, " n"]
-    K: Float[np.ndarray, "k n"]
-    M: Float[np.ndarray, "n k"]
-
-    @classmethod
-    def of(cls, problem: Problem, theta: Theta) -> LowerLevel:
-        """The matrices, read off from the problem's own F, K and M."""
-        n, k = problem.x_shape[0], problem.u_shape[0]
-        dtype = next(iter(theta.values())).dtype
-        origin = torch.zeros((1, n), dtype=dtype)
-        H = problem.linearise(origin, theta).F_x.dense()[0]
-        K, M = problem.K(torch.eye(n, dtype=dtype), theta).T, problem.M(torch.eye(k, dtype=dtype), theta).T
-        arrays = (part.detach().numpy().astype(np.longdouble) for part in (H, -problem.F(origin, theta)[0], K, M))
-        return cls(*arrays)
-
-    @property
-    def size_of_b(self) -> float:
-        """What the residual of the first equation is relative to; tiny where b = 0."""
-        return max(float(np.abs(self.b).max()), 1e-300)
-
-    @property
-    def size_of_Kx(self) -> float:
-        """What K x is relative to: ||K|| times the size that x can have."""
-        return max(float(np.linalg.norm(self.K.astype(float))), 1e-300) * self.size_of_b / float(np.abs(self.H).max())
 
 
 @dataclass(frozen=True)
@@ -102,39 +61,37 @@ class Solved:
 
 
 def solve_exactly(level: LowerLevel) -> Solved:
-    """From nothing. Raises NoReference."""
-    return settle(level, conic_pattern(level))
+    """From nothing. Raises NoReference.
 
-
-def conic_pattern(level: LowerLevel) -> Signs:
-    """The signs that Clarabel's solution of min 1/2 x^T H x - b^T x + 1^T t, -t <= K x <= t shows.
-
-    With x in units of s = |b| / |H| and the objective in units of |H| s^2, so that every scale is solved alike.
+    Where the cosupport is dependent, some of its rows may have been settled as off it, with z_i = 0 and |u_i| = 1 in
+    one of many certificates: they are put back.
     """
-    import clarabel
-    from scipy import sparse
-
-    H, b, K = (part.astype(float) for part in (level.H, level.b, level.K))
-    k, n = K.shape
-    size = np.abs(H).max()
-    s = np.abs(b).max() / size or 1.0
-    K = K / (s * size)
-    P = sparse.csc_matrix(sparse.block_diag([np.triu(H) / size, sparse.csc_matrix((k, k))]))
-    q = np.concatenate([-b / (s * size), np.ones(k)])
-    A = sparse.csc_matrix(np.block([[K, -np.eye(k)], [-K, -np.eye(k)]]))
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-12
-    found = clarabel.DefaultSolver(P, q, A, np.zeros(2 * k), [clarabel.NonnegativeConeT(2 * k)], settings).solve()
-    x, duals = np.array(found.x[:n]), np.array(found.z)
-    if not np.isfinite(x).all():
-        raise NoReference(f"Clarabel: {found.status}")
-    u, z = duals[:k] - duals[k:], K @ x
-    return np.where(np.abs(z) / max(np.abs(z).max(initial=0.0), 1e-12) < 1.0 - np.abs(u), 0.0, np.sign(u))
+    solved = settle(level, pattern_of(level))
+    if not solved.rank_defect:
+        return solved
+    vanishing = np.abs(solved.z) <= TOUCH * level.size_of_Kx
+    return settle(level, np.where(vanishing, 0.0, solved.signs), may_move=False)
 
 
-def settle(level: LowerLevel, signs: Signs) -> Solved:
-    """Solve on the pattern; move the row that is worst on the wrong side; until the certificate. Raises NoReference."""
+def why_not_unique(level: LowerLevel, base: Solved) -> str | None:
+    """None where no other x solves a convex lower level.
+
+    Every solution has the same H x, and (K x)_i = 0 wherever the one certificate u has |u_i| < 1: there is one solution
+    where H has no null vector among those with K x = 0 on these rows. O(n^3).
+    """
+    inside = level.K[base.on & (np.abs(base.u) < 1.0 - TOUCH)].astype(float)
+    H, free = level.H.astype(float), np.eye(len(base.x))
+    if inside.any():
+        _, sizes, directions = np.linalg.svd(inside)
+        free = directions[int((sizes > DEPENDENT * sizes[0]).sum()) :].T
+    if not free.size or np.linalg.norm(H @ free, -2) > DEPENDENT * np.linalg.norm(H, 2):
+        return None
+    return "x* is not unique: F_x vanishes along a direction that the cosupport leaves free"
+
+
+def settle(level: LowerLevel, signs: Signs, may_move: bool = True) -> Solved:
+    """Solve on the pattern; move the row that is worst on the wrong side; until the certificate. Raises NoReference,
+    without `may_move` wherever the certificate fails on the pattern given."""
     signs, seen = signs.copy(), set[bytes]()
     while signs.tobytes() not in seen:
         seen.add(signs.tobytes())
@@ -147,14 +104,16 @@ def settle(level: LowerLevel, signs: Signs) -> Solved:
         stuck = np.abs(residual).max(initial=0.0) > CERTIFICATE * level.size_of_b
         if not stuck and excess.max(initial=0.0) <= TOUCH:
             return solved
+        if not may_move:
+            break
         if stuck:  # a rank-deficient cosupport for which no u in the box will do: release what pushes at its bound
-            push = np.where(on & (np.abs(u) >= 1.0), u * (level.K @ residual), 0.0)
+            push = np.where(on & (np.abs(u) >= 1.0), u * (level.M.T @ residual), 0.0)
             if push.max(initial=0.0) <= 0.0:
                 break
             excess = push
         worst = int(excess.argmax())
         signs[worst] = float(np.sign(u[worst])) if on[worst] else 0.0
-    raise NoReference(f"no sign pattern near the conic solver's has a certificate of {CERTIFICATE:g}")
+    raise NoReference(f"no sign pattern near the one given has a certificate of {CERTIFICATE:g}")
 
 
 def _solve_on_pattern(level: LowerLevel, signs: Signs) -> tuple[Solved, Vector]:
@@ -198,7 +157,7 @@ def _saddle(level: LowerLevel, rows: np.ndarray, right: Vector) -> tuple[Vector,
     for _ in range(REFINEMENTS):
         solution += lu_solve(factors, (full - system @ solution).astype(float), check_finite=False)
     if not np.isfinite(solution).all():
-        raise NoReference("the saddle matrix is singular in double precision")
+        raise NoReference("x* is not unique, or to no digit: the saddle matrix is singular in double precision")
     return solution[:n], solution[n:] / weight
 
 

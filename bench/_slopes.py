@@ -12,15 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from bench._exact_lower_level import (
-    CERTIFICATE,
-    LowerLevel,
-    NoReference,
-    Solved,
-    conic_pattern,
-    saddle_weight,
-    settle,
-)
+from bench._exact_lower_level import Solved, saddle_weight, settle
+from bench._lower_level import CERTIFICATE, LowerLevel, NoReference
+from bench._patterns import pattern_of
 from problems.contract import Problem, Structure, Theta
 
 PLATEAU = 4
@@ -32,6 +26,7 @@ FIRST = 1e-3
 ONE_SIDED_STEPS = 12
 CORRECTIONS = 12
 EPS = np.finfo(float).eps
+GAUSS_PLACES, GAUSS_WEIGHTS = 0.5 + np.polynomial.legendre.leggauss(2)[0] / 2.0, np.array([0.5, 0.5])
 
 Entries = Float[np.ndarray, " r"]
 Directions = Float[np.ndarray, "r P"]
@@ -104,7 +99,7 @@ def two_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
     # (x, u) and the products with them are rounded, at every step alike: by so much in p^T D^T u + a^T D x.
     p_and_a = np.abs(inverse.T @ np.concatenate([g, np.zeros(len(K0))]))
     alike = 4.0 * EPS * (np.abs(D_T) @ np.abs(u) @ p_and_a[:n] + np.abs(D0) @ np.abs(x) @ p_and_a[n:])
-    values, bars = _plateau((16.0 * central[:, 1:] - central[:, :-1]) / 15.0, np.maximum(rounding, alike[:, None]))
+    values, bars = plateau((16.0 * central[:, 1:] - central[:, :-1]) / 15.0, np.maximum(rounding, alike[:, None]))
     usable = np.isfinite(bars)
     values, bars = np.where(usable, values, 0.0), np.where(usable, bars, 0.0)
     return Slopes(values, values, bars, usable, np.zeros_like(usable))
@@ -146,7 +141,7 @@ def one_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
         [_forward(problem, theta, level, base, side * row, float(np.linalg.norm(row))) for row in directions]
         for side in (1.0, -1.0)
     ]
-    (ahead, bars_ahead), (behind, bars_behind) = (np.array(side).T for side in sides)
+    (ahead, bars_ahead), (behind, bars_behind) = (np.array(side).reshape(-1, 2).T for side in sides)
     behind = -behind
     bars, found = np.maximum(bars_ahead, bars_behind), np.isfinite(bars_ahead + bars_behind)
     gap = np.abs(ahead - behind)
@@ -168,20 +163,20 @@ def _forward(
         (size_of_theta or level.size_of_b) / min(max(value.shape) for value in theta.values()) ** 0.5 / 16.0 / length
     )
     x = base.x.astype(float)
-    g = float(np.linalg.norm(_loss_gradients(problem, x[None])))
+    g = float(np.linalg.norm(loss_slope(problem, theta, x)))
     signs, patterns = None, [b""] * ONE_SIDED_STEPS
     quotients, rounding = np.full((2, ONE_SIDED_STEPS), np.nan)
     for step in range(ONE_SIDED_STEPS):
         h = first * 4.0**-step
         there = _moved(problem, theta, level, h * direction)
         try:
-            solved = settle(there, conic_pattern(there) if signs is None else signs)
+            solved = settle(there, pattern_of(there) if signs is None else signs)
         except NoReference:
             signs = None
             continue
         signs, patterns[step] = solved.signs, solved.signs.tobytes()
         dx = (solved.x - base.x).astype(float)
-        quotients[step] = _gains(problem, x, dx[None, None])[0, 0] / h
+        quotients[step] = loss_change(problem, theta, h * direction, x, dx) / h
         # `_moved` rounds theta + h d where it has to, which turns the direction by so much.
         turned = 0.0 if Structure.TRANSFORM in problem.structure else size_of_theta / (h * length)
         rounding[step] = 4.0 * EPS * (1.0 + turned) * g * float(np.linalg.norm(dx)) / h
@@ -191,7 +186,7 @@ def _forward(
     quotients[: changes[-1] + 1 if changes else 0] = np.nan
     once = (4.0 * quotients[1:] - quotients[:-1]) / 3.0  # no h term
     twice = (16.0 * once[1:] - once[:-1]) / 15.0  # no h^2 term
-    value, bar = _plateau(twice[None], rounding[None])
+    value, bar = plateau(twice[None], rounding[None])
     return float(value[0]), float(bar[0])
 
 
@@ -200,11 +195,46 @@ def _moved(problem: Problem, theta: Theta, level: LowerLevel, change: Entries) -
     if Structure.TRANSFORM in problem.structure:
         K = level.K + change.reshape(level.K.shape)
         return replace(level, K=K, M=K.T)
+    return LowerLevel.of(problem, moved(theta, change))
+
+
+def moved(theta: Theta, change: Entries) -> Theta:
+    """theta + change, rounded to double precision."""
     pieces = torch.split(torch.from_numpy(change), [value.numel() for value in theta.values()])
-    return LowerLevel.of(
-        problem, {name: theta[name] + piece.reshape(theta[name].shape)
-                  for name, piece in zip(theta, pieces, strict=True)},
-    )  # fmt: skip
+    return {
+        name: value + piece.reshape(value.shape) for (name, value), piece in zip(theta.items(), pieces, strict=True)
+    }
+
+
+def loss_change(
+    problem: Problem, theta: Theta, change: Entries, x: Float[np.ndarray, " n"], dx: Float[np.ndarray, " n"]
+) -> float:
+    """loss(x + dx, theta + change) - loss(x, theta), integrated along the straight line between the two.
+
+    By Gauss's rule with two points: exact for a loss that is quadratic in x and in theta, else to the fifth order.
+    """
+    total = 0.0
+    for place, weight in zip(GAUSS_PLACES, GAUSS_WEIGHTS, strict=True):
+        g_x, g_theta = _loss_slopes(problem, moved(theta, place * change), x + place * dx)
+        total += weight * float(g_x @ dx + g_theta @ change)
+    return total
+
+
+def loss_slope(problem: Problem, theta: Theta, x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The loss's partial gradient at x."""
+    return _loss_slopes(problem, theta, x)[0]
+
+
+def _loss_slopes(
+    problem: Problem, theta: Theta, x: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " P"]]:
+    """Both partial gradients, by automatic differentiation of the loss and not by the family's `loss_gradient`."""
+    point = torch.from_numpy(x)[None].requires_grad_()
+    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    with torch.enable_grad():
+        loss = problem.loss(point, leaves)
+    g_x, *g_theta = torch.autograd.grad(loss, (point, *leaves.values()), materialize_grads=True)
+    return g_x[0].numpy(), torch.cat([part.reshape(-1) for part in g_theta]).numpy()
 
 
 def _gains(problem: Problem, x: Float[np.ndarray, " n"], dx: Float[np.ndarray, "r s n"]) -> Float[np.ndarray, "r s"]:
@@ -219,7 +249,7 @@ def _loss_gradients(problem: Problem, points: Float[np.ndarray, "t n"]) -> Float
     return torch.func.vmap(lambda x: problem.loss_gradient(x[None], theta)[0][0])(torch.from_numpy(points)).numpy()
 
 
-def _plateau(extrapolated: Float[np.ndarray, "r s"], rounding: Float[np.ndarray, "r t"]) -> tuple[Entries, Entries]:
+def plateau(extrapolated: Float[np.ndarray, "r s"], rounding: Float[np.ndarray, "r t"]) -> tuple[Entries, Entries]:
     """(value, bar) of the window of PLATEAU extrapolated values that agree best; infinite bar where there is none."""
     values, bars = np.zeros(len(extrapolated)), np.full(len(extrapolated), np.inf)
     for start in range(extrapolated.shape[1] - PLATEAU + 1):

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pydantic
 
@@ -197,10 +199,9 @@ def _known_keys(model: Model, values: Any, keys: list[str | int]) -> list[str]:
 
     for key in keys:
         annotation, values = model.model_fields[str(key)].annotation, values[key]
-        assert isinstance(annotation, type)
-        model = (
-            registry.load("methods.solvers", values["key"], Solver) if issubclass(annotation, Solver) else annotation
-        )
+        kinds: tuple[Any, ...] = (annotation, *get_args(annotation))  # a field may be left out: Solver | None
+        kind: Any = next(kind for kind in kinds if inspect.isclass(kind) and kind is not NoneType)
+        model = registry.load("methods.solvers", values["key"], Solver) if issubclass(kind, Solver) else kind
     return list(model.model_fields)
 
 

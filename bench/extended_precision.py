@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from scipy.linalg import lu_factor, lu_solve
 
-from bench._exact_lower_level import TOUCH, LowerLevel, NoReference, saddle_weight, solve_exactly
+from bench._exact_lower_level import TOUCH, saddle_weight, solve_exactly
+from bench._lower_level import LowerLevel, NoReference
 from problems.contract import Problem
 
 DIGITS = 50

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -18,19 +19,22 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bench._exact_lower_level import LowerLevel, NoReference, Solved, solve_exactly
-from bench._slopes import Slopes, one_sided, two_sided
-from problems.contract import Problem, Structure, input_sha256, missing_structure
+from bench._central_differences import central, path_of_smooth, path_on_pattern
+from bench._exact_lower_level import solve_exactly, why_not_unique
+from bench._existence import derivative_exists
+from bench._lower_level import LowerLevel, NoReference
+from bench._slopes import Directions, Slopes, one_sided, two_sided
+from problems.contract import Problem, Structure, Theta, input_sha256, missing_structure
+from problems.penalties import SmoothPenalty
 
-VERSION = 3
+VERSION = 4
 """Part of the cache's key: raise it whenever a reference could come out otherwise."""
 
 CHUNK = 64
 """Directions at a time."""
 MOST_ONE_SIDED = 512
-"""Coordinates that a pair without a derivative is given, at 10 to 50 ms each; one of more gets directions instead."""
+"""Coordinates that a pair is given where each costs 10 to 50 ms; one of more gets directions instead."""
 DIRECTIONS = 16
-NEEDS = Structure.MINIMISATION | Structure.AFFINE_F | Structure.L1 | Structure.UNIQUE
 
 Verdict = Literal["smooth", "kink", "failed"]
 
@@ -67,8 +71,10 @@ class Reference:
 def reference_for(problem: Problem, kind: Literal["coordinates"] | int, seed: int, cache: Path | None) -> Reference:
     """The reference of one training pair (batch 1, CPU, double precision).
 
-    Where the sign pattern is the same on both sides of theta, one inverse at theta serves every direction: 1 s for the
-    4096 coordinates of n = k = 64. On a kink, or where K0 is rank-deficient, every step has a pattern of its own.
+    Where theta is W itself and the sign pattern holds on both sides of it, one inverse serves every direction: 1 s for
+    the 4096 coordinates of n = k = 64. Other families and smooth penalties are solved anew at every step, 20 to 30
+    times per direction. Where K0 or M0 is rank-deficient, that is done along the directions for which `_existence`
+    finds a derivative; along the others, and on a kink, every step finds a pattern of its own from either side.
 
     `kind` is "coordinates" or a number of random directions, which depend on `seed` and the size of theta alone. With a
     `cache` folder the result is kept there under the hash of everything that it depends on.
@@ -99,24 +105,22 @@ def failed(kind: Literal["coordinates"] | int, message: str) -> Reference:
 
 
 def _compute(problem: Problem, kind: Literal["coordinates"] | int, seed: int) -> Reference:
-    missing = missing_structure(NEEDS, problem)
+    missing = missing_structure(_needs(problem), problem)
     if missing is not None:
-        return failed(kind, f"no reference for this family: {missing}")
+        return failed(kind, f"no reference for this instance: it {missing}")
     theta = {name: value.detach() for name, value in problem.theta0().items()}
+    size = sum(value.numel() for value in theta.values())
     try:
-        level = LowerLevel.of(problem, theta)
-        base = solve_exactly(level)
+        base = (_smooth if isinstance(problem.penalty, SmoothPenalty) else _l1)(problem, theta)
+        if kind == "coordinates" and size > MOST_ONE_SIDED and not base.all_at_once:
+            kind = DIRECTIONS
+        directions = None if isinstance(kind, str) else directions_of(kind, size, seed)
+        parts = []
+        for start in range(0, size if directions is None else len(directions), CHUNK):
+            rows = np.eye(min(CHUNK, size - start), size, start) if directions is None else directions[start:][:CHUNK]
+            parts.append(base.slopes(rows))
     except NoReference as failure:
         return failed(kind, str(failure))
-    size = sum(value.numel() for value in theta.values())
-    one_pattern = Structure.TRANSFORM in problem.structure and not (base.rank_defect or base.touching.any())
-    if kind == "coordinates" and size > MOST_ONE_SIDED and not one_pattern:
-        kind = DIRECTIONS
-    directions = None if isinstance(kind, str) else directions_of(kind, size, seed)
-    parts = []
-    for start in range(0, size if directions is None else len(directions), CHUNK):
-        rows = np.eye(min(CHUNK, size - start), size, start) if directions is None else directions[start:][:CHUNK]
-        parts.append((two_sided if one_pattern else one_sided)(problem, theta, level, base, rows))
     slopes = Slopes(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Slopes)))
     verdict, message = _judgement(base, slopes)
     return Reference(
@@ -132,11 +136,77 @@ def _compute(problem: Problem, kind: Literal["coordinates"] | int, seed: int) ->
     )
 
 
-def _judgement(base: Solved, slopes: Slopes) -> tuple[Verdict, str]:
+def _needs(problem: Problem) -> Structure:
+    """What the reference takes for granted; that x* is unique it proves itself for an l1 minimisation."""
+    if isinstance(problem.penalty, SmoothPenalty):
+        return Structure.UNIQUE
+    proved = Structure.MINIMISATION in problem.structure
+    return Structure.L1 | Structure.AFFINE_F | (Structure(0) if proved else Structure.UNIQUE)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The solution at theta: how far it is from a kink, and how slopes are found from there."""
+
+    slopes: Callable[[Directions], Slopes]
+    all_at_once: bool
+    """Whether thousands of directions cost little more than one."""
+    margin_primal: float = float("inf")
+    margin_dual: float | None = None
+    rank_defect: int = 0
+    touching: int = 0
+
+
+def _smooth(problem: Problem, theta: Theta) -> _Base:
+    """Raises NoReference."""
+    path = path_of_smooth(problem, theta)
+    return _Base(lambda rows: central(problem, theta, path, rows), all_at_once=False)
+
+
+def _l1(problem: Problem, theta: Theta) -> _Base:
+    """Raises NoReference."""
+    level = LowerLevel.of(problem, theta)
+    solved = solve_exactly(level)
+    if Structure.UNIQUE not in problem.structure and (reason := why_not_unique(level, solved)) is not None:
+        raise NoReference(reason)
+    touching = int(solved.touching.sum())
+    all_at_once = Structure.TRANSFORM in problem.structure and not (solved.rank_defect or touching)
+
+    def by_existence(rows: Directions) -> Slopes:
+        """Central differences wherever there may be a derivative, one-sided ones for the rest."""
+        path = path_on_pattern(problem, theta, level, solved)
+        exists = derivative_exists(problem, theta, level, solved, rows) & (touching == 0)
+        slopes = central(problem, theta, path, rows[exists])
+        rest = ~exists
+        rest[exists] = ~slopes.usable
+        one = one_sided(problem, theta, level, solved, rows[rest])
+        return Slopes(*(_merged(getattr(slopes, field.name)[slopes.usable], getattr(one, field.name), rest)
+                        for field in fields(Slopes)))  # fmt: skip
+
+    def at_once(rows: Directions) -> Slopes:
+        return two_sided(problem, theta, level, solved, rows)
+
+    return _Base(
+        at_once if all_at_once else by_existence,
+        all_at_once,
+        solved.margin_primal,
+        solved.margin_dual,
+        solved.rank_defect,
+        touching,
+    )
+
+
+def _merged(found: np.ndarray, others: np.ndarray, where_others: Bool[np.ndarray, " r"]) -> np.ndarray:
+    merged = np.empty(len(where_others), found.dtype)
+    merged[~where_others], merged[where_others] = found, others
+    return merged
+
+
+def _judgement(base: _Base, slopes: Slopes) -> tuple[Verdict, str]:
     kinks, unknown = int(slopes.kink.sum()), int((~slopes.usable & ~slopes.kink).sum())
     clauses = [f"{kinks} of {len(slopes.kink)} entries have two one-sided slopes"] * (kinks > 0)
     clauses += [f"{unknown} of {len(slopes.kink)} entries have no plateau"] * (unknown > 0)
-    clauses += [f"{base.touching.sum()} rows of K touch both sides"] * bool(base.touching.any())
+    clauses += [f"{base.touching} rows of K touch both sides"] * (base.touching > 0)
     clauses += [f"{base.rank_defect} dependent rows on the cosupport"] * (base.rank_defect > 0)
     verdict: Verdict = "kink" if kinks else "failed" if unknown == len(slopes.kink) else "smooth"
     return verdict, "; ".join(clauses)

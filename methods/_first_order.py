@@ -1,12 +1,39 @@
-"""What the methods share that start a solver: where it starts, and who refuses."""
+"""What the methods share that start a solver: which one, where it starts, and who refuses."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from methods.contract import Method, Solution, refuse_unless_met
-from methods.solvers.contract import Iteration, Point, Solver
+from methods.solvers.accelerated_gradient import AcceleratedGradient
+from methods.solvers.admm import Admm
+from methods.solvers.contract import FirstOrder, Iteration, Point, Solver
+from methods.solvers.dual_fista import DualFista
+from methods.solvers.dual_pgd import DualPgd
+from methods.solvers.extragradient import Extragradient
+from methods.solvers.fista import Fista
+from methods.solvers.gradient_descent import GradientDescent
+from methods.solvers.ista import Ista
 from problems.contract import Problem
+
+TO_UNROLL = (DualFista(), Fista(), DualPgd(), AcceleratedGradient(), Extragradient())
+"""Which solver is unrolled where none is named: the first that fits. On 21 l1 instances of n = 64 dual_fista reached
+1e-8 in 500 steps on 18, ADMM on 13, dual_pgd on 6."""
+TO_SETTLE = (
+    Admm(tolerance=1e-12),
+    Ista(tolerance=1e-12),
+    DualPgd(tolerance=1e-12),
+    GradientDescent(tolerance=1e-12),
+    Extragradient(tolerance=1e-12),
+)
+"""Whose fixed point is differentiated where none is named: likewise."""
+
+
+def fitting(solver: FirstOrder | None, candidates: tuple[FirstOrder, ...], problem: Problem) -> FirstOrder:
+    """The solver itself, or the first candidate that runs on the problem; where none does, the first, which refuses."""
+    if solver is not None:
+        return solver
+    return next((each for each in candidates if each.refusal(problem) is None), candidates[0])
 
 
 def starting_point(warm: Solution | None) -> Point | None:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from methods import _adjoint_system
-from methods._first_order import constant_state, refusal_of, starting_point
+from methods._first_order import TO_SETTLE, constant_state, fitting, refusal_of, starting_point
 from methods.contract import Method, Prepared, Solution
-from methods.solvers.admm import Admm
-from methods.solvers.contract import AnyFirstOrder, Point, key_of
+from methods.solvers.contract import AnyFirstOrderOrNone, FirstOrder, Point, key_of
 from problems.contract import Problem, Structure, Theta
 
 ADJOINT_SOLVERS = {
@@ -31,7 +30,9 @@ class Equilibrium(Method):
 
     z* and w held fixed (BLORC, journal, section 2.3; Bai, Kolter and Koltun 2019). The adjoint equation is solved by a
     Neumann series, by Anderson's acceleration of it, or by GMRES, as J is not symmetric; `one_step` takes w = (dx/dz)^T
-    g_x, the derivative of a single step (Bolte, Pauwels and Vaiter 2023), exact only in so far as J vanishes.
+    g_x, the derivative of a single step (Bolte, Pauwels and Vaiter 2023), exact only in so far as J vanishes. That is
+    the Jacobian-free backpropagation of Fung et al. 2022 (the review's section 7.2): no gradient, but a direction of
+    descent where J is a contraction and dT/dtheta well enough conditioned.
 
     Time: one backward step of the solver per product with J^T, whatever number of steps led to z*; binding and one such
     pass for theta. Memory: one step's graph, and for GMRES up to 100 adjoint states.
@@ -44,7 +45,9 @@ class Equilibrium(Method):
     devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
     batched: ClassVar[bool] = True
 
-    solver: AnyFirstOrder = Admm(tolerance=1e-12)
+    solver: AnyFirstOrderOrNone = None
+    """Left out: admm for l1 minimisations, ista for a dictionary's, dual_pgd for l1 games, gradient_descent for smooth
+    minimisations, extragradient for smooth games, each to a tolerance of 1e-12."""
     adjoint: Literal["neumann", "anderson", "gmres", "one_step"] = "gmres"
     adjoint_tolerance: Annotated[float, pydantic.Field(gt=0)] = 1e-10
     """Largest residual of the adjoint equation, relative to its right side, of any sample; no less than 100 epsilons of
@@ -53,16 +56,17 @@ class Equilibrium(Method):
     """Products with J^T after which it gives up."""
 
     def refusal(self, problem: Problem) -> str | None:
-        if not self.solver.stationary:
-            key = key_of(self.solver)
+        solver = self._solver(problem)
+        if not solver.stationary:
+            key = key_of(solver)
             return f"differentiates a fixed point, and {key} changes its map at every step: set solver = 'admm'"
-        return refusal_of(self, self.solver, problem)
+        return refusal_of(self, solver, problem)
 
     def prepare(self, problem: Problem) -> Prepared:
         return Prepared(problem)
 
     def solve(self, prepared: Prepared, theta: Theta, warm: Solution | None = None) -> Solution:
-        solved = self.solver.solve(prepared.problem, theta, starting_point(warm))
+        solved = self._solver(prepared.problem).solve(prepared.problem, theta, starting_point(warm))
         return Solution(solved.x, solved.u, solved.iterations, solved.converged)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
@@ -70,7 +74,7 @@ class Equilibrium(Method):
         assert solution.u is not None
         leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
         with torch.enable_grad():
-            iteration = self.solver.bind(prepared.problem, leaves)
+            iteration = self._solver(prepared.problem).bind(prepared.problem, leaves)
             fixed_point = constant_state(iteration, Point(solution.x, solution.u))
             z = type(fixed_point)(*(part.requires_grad_() for part in fixed_point))
             T = iteration.step(z)
@@ -80,6 +84,9 @@ class Equilibrium(Method):
         ends, weights = (loss, *T), (torch.ones_like(loss), *w)
         gradients = torch.autograd.grad(ends, tuple(leaves.values()), weights, materialize_grads=True)
         return dict(zip(leaves, gradients, strict=True))
+
+    def _solver(self, problem: Problem) -> FirstOrder:
+        return fitting(self.solver, TO_SETTLE, problem)
 
     def _adjoint(
         self, T: tuple[Tensor, ...], z: tuple[Tensor, ...], right_side: tuple[Tensor, ...]
@@ -99,7 +106,7 @@ class Equilibrium(Method):
         if not residual <= tolerance:
             raise RuntimeError(
                 f"equilibrium: {self.adjoint} left a residual of {residual:.1e} in the adjoint equation of "
-                f"{key_of(self.solver)} after {self.adjoint_steps} steps, {tolerance:.1e} is required: "
+                f"the solver after {self.adjoint_steps} steps, {tolerance:.1e} is required: "
                 "raise adjoint_steps, or set adjoint = 'gmres'"
             )
         return tuple(torch.split_with_sizes(w, widths, 1))

@@ -47,5 +47,9 @@ class Qpth(DualQp):
 
 
 def _singular(problem: Problem) -> str | None:
-    k, n = problem.u_shape[0], problem.x_shape[0]
-    return None if k <= n else f"needs k <= n, as it factorises Q = K H^-1 M, not k = {k}: set k to {n} or less"
+    theta = problem.theta0()
+    x = next(iter(theta.values())).new_zeros((1, *problem.x_shape))
+    k, rank = problem.u_shape[0], int(torch.linalg.matrix_rank(problem.linearise(x, theta).K.dense()[0]))
+    if rank == k:
+        return None
+    return f"needs independent rows of K to factorise Q = K H^-1 M, not {k} of rank {rank}: take away those that depend"

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from methods._conjugate_gradients import conjugate_gradients
 from methods.contract import Method, Prepared, Solution, refuse_unless_met
 from problems.contract import Linearised, LinearMap, Problem, Structure, Theta, operator_norm
 from problems.penalties import CornerRoundedL1, MoreauL1, SmoothPenalty
@@ -319,18 +320,10 @@ class _MatrixFree(_Hessian):
     D: Float[Tensor, "b k"]
 
     def solve(self, r: Tensor, stop: Tensor) -> Tensor:
-        solution, direction = torch.zeros_like(r), r
-        square = (r * r).sum(1, keepdim=True)
-        for _ in range(CG_STEPS_PER_UNKNOWN * r.shape[1]):
-            active = square > stop * stop
-            if not bool(active.any()):
-                break
-            image = self.maps.F_x.matvec(direction) + self.maps.M.matvec(self.D * self.maps.K.matvec(direction))
-            step = torch.where(active, square / (direction * image).sum(1, keepdim=True), 0.0)
-            solution, r = solution + step * direction, r - step * image
-            last, square = square, (r * r).sum(1, keepdim=True)
-            direction = r + torch.where(active, square / last, 0.0) * direction
-        return solution
+        def product(v: Tensor) -> Tensor:
+            return self.maps.F_x.matvec(v) + self.maps.M.matvec(self.D * self.maps.K.matvec(v))
+
+        return conjugate_gradients(product, r, stop, CG_STEPS_PER_UNKNOWN * r.shape[1])[0]
 
     def solve_adjoint(self, r: Tensor, stop: Tensor) -> Tensor:
         return self.solve(r, stop)

@@ -8,10 +8,9 @@ import pydantic
 import torch
 from torch import Tensor
 
-from methods._first_order import constant_state, refusal_of, starting_point
+from methods._first_order import TO_UNROLL, constant_state, fitting, refusal_of, starting_point
 from methods.contract import Method, Prepared, Solution
-from methods.solvers.contract import AnyFirstOrder, Point
-from methods.solvers.dual_fista import DualFista
+from methods.solvers.contract import AnyFirstOrderOrNone, Point
 from problems.contract import Problem, Structure, Theta, theta_size
 
 
@@ -32,14 +31,15 @@ class UnrolledForward(Method):
     devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
     batched: ClassVar[bool] = True
 
-    solver: AnyFirstOrder = DualFista()
+    solver: AnyFirstOrderOrNone = None
+    """Left out, that of unrolled_reverse."""
     steps: Annotated[int, pydantic.Field(ge=1)] = 500
     """K."""
     chunk_size: Annotated[int, pydantic.Field(ge=1)] = 256
     """Tangents that are propagated together."""
 
     def refusal(self, problem: Problem) -> str | None:
-        return refusal_of(self, self.solver, problem)
+        return refusal_of(self, fitting(self.solver, TO_UNROLL, problem), problem)
 
     def prepare(self, problem: Problem) -> Prepared:
         return Prepared(problem)
@@ -75,7 +75,7 @@ class UnrolledForward(Method):
         return {name: part.view_as(value) for (name, value), part in zip(theta.items(), gradients, strict=True)}
 
     def _iterate(self, problem: Problem, theta: Theta, start: Point | None) -> Point:
-        iteration = self.solver.bind(problem, theta)
+        iteration = fitting(self.solver, TO_UNROLL, problem).bind(problem, theta)
         state = constant_state(iteration, start)
         for _ in range(self.steps):
             state = iteration.step(state)

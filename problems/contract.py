@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from problems.penalties import L1, Penalty
+from problems.penalties import L1, Penalty, SmoothPenalty
 
 Theta = dict[str, Tensor]
 """The upper level's variables by name, shared by every sample of the batch."""
@@ -39,6 +39,7 @@ class Structure(enum.Flag):
     L1 = enum.auto()  # the penalty is the l1 norm
     CONIC = enum.auto()  # `conic` writes it down for cvxpy
     UNIQUE = enum.auto()  # one x* for every theta
+    SMOOTH = enum.auto()  # the penalty is a SmoothPenalty
 
 
 REMEDIES = {
@@ -49,7 +50,8 @@ REMEDIES = {
     Structure.IDENTITY_K: "use the family synthesis_lasso",
     Structure.L1: "set penalty = 'l1'",
     Structure.CONIC: "use a convex family that states its cone program (analysis_l1)",
-    Structure.UNIQUE: "use a forward matrix with full column rank",
+    Structure.UNIQUE: "use a forward matrix with full column rank, and in a game weights symmetric or a smooth penalty",
+    Structure.SMOOTH: "use a smooth penalty, such as penalty = 'moreau' of tv_game",
 }
 
 
@@ -280,12 +282,17 @@ def scales(problem: Problem, theta: Theta) -> Scales:
 def kkt_residual(problem: Problem, x: Tensor, u: Tensor, theta: Theta, relative_to: Scales) -> Float[Tensor, " b"]:
     """max(||F + M u||_inf / |y|, ||u - proj(u + K x / |Ky|)||_inf), per sample; zero exactly at a solution.
 
-    For an l1 penalty only. Raises TypeError otherwise.
+    For a smooth penalty the second part is ||u - phi'(K x)||_inf. Raises TypeError for a penalty that is neither.
     """
-    if not isinstance(problem.penalty, L1):
-        raise TypeError(f"the KKT residual is stated for the l1 penalty, not for {type(problem.penalty).__name__}")
+    penalty = problem.penalty
+    if not isinstance(penalty, L1 | SmoothPenalty):
+        raise TypeError(f"the KKT residual needs an l1 or a smooth penalty, not {type(penalty).__name__}")
     with torch.no_grad():
         stationarity = (problem.F(x, theta) + problem.M(u, theta)).flatten(1).abs().amax(1) / relative_to.y
-        z = problem.K(x, theta) / relative_to.Ky.reshape(-1, *[1] * (x.ndim - 1))
-        complementarity = (u - problem.penalty.project_dual(u + z)).flatten(1).abs()
+        z = problem.K(x, theta)
+        if isinstance(penalty, L1):
+            held = penalty.project_dual(u + z / relative_to.Ky.reshape(-1, *[1] * (x.ndim - 1)))
+        else:
+            held = penalty.derivative(z)
+        complementarity = (u - held).flatten(1).abs()
         return torch.maximum(stationarity, complementarity.amax(1) if complementarity.shape[1] else 0 * stationarity)

@@ -36,9 +36,14 @@ def pictures(folder: str | None) -> tuple[Float[np.ndarray, "height width"], ...
 
 def patch(side: int, folder: str | None, rng: Generator) -> Float[np.ndarray, " n"]:
     """One square patch at a random place of a random picture, its rows joined. Raises ValueError if none fits."""
-    fitting = [picture for picture in pictures(folder) if min(picture.shape) >= side]
+    return crop(side, side, folder, rng)
+
+
+def crop(height: int, width: int, folder: str | None, rng: Generator) -> Float[np.ndarray, " n"]:
+    """One patch of that size at a random place of a random picture, its rows joined. Raises ValueError if none fits."""
+    fitting = [picture for picture in pictures(folder) if picture.shape[0] >= height and picture.shape[1] >= width]
     if not fitting:
-        raise ValueError(f"no picture has room for a patch of {side} x {side} pixels")
+        raise ValueError(f"no picture has room for a patch of {height} x {width} pixels")
     picture = fitting[rng.integers(len(fitting))]
-    row, column = (rng.integers(length - side + 1) for length in picture.shape)
-    return picture[row : row + side, column : column + side].ravel().copy()
+    row, column = (rng.integers(of - cut + 1) for of, cut in zip(picture.shape, (height, width), strict=True))
+    return picture[row : row + height, column : column + width].ravel().copy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch import Tensor
 
 class Penalty(abc.ABC):
     """phi, and what a solver or an adjoint needs of it."""
+
+    convex: ClassVar[bool]
+    """Where it is not, the lower level may have several minimisers and stationary points that are none."""
 
     @abc.abstractmethod
     def value(self, z: Tensor) -> Tensor:
@@ -30,17 +34,19 @@ class SmoothPenalty(Penalty):
 
     @abc.abstractmethod
     def second_derivative(self, z: Tensor) -> Tensor:
-        """phi''(z) >= 0."""
+        """phi''(z), nowhere negative where phi is convex."""
 
     @property
     @abc.abstractmethod
     def curvature(self) -> float:
-        """max phi'': the Lipschitz constant of the derivative."""
+        """max |phi''|: the Lipschitz constant of the derivative."""
 
 
 @dataclass(frozen=True)
 class L1(Penalty):
     """phi(z) = |z|. Its conjugate is the indicator of |u| <= 1."""
+
+    convex: ClassVar[bool] = True
 
     def value(self, z: Tensor) -> Tensor:
         return z.abs()
@@ -57,6 +63,8 @@ class L1(Penalty):
 @dataclass(frozen=True)
 class CornerRoundedL1(SmoothPenalty):
     """phi(z) = sqrt(z^2 + epsilon^2) (Crockett and Fessler, equation CR1N; systems.md R04)."""
+
+    convex: ClassVar[bool] = True
 
     epsilon: float
 
@@ -81,6 +89,8 @@ class MoreauL1(SmoothPenalty):
     It approaches |z| as alpha grows; it is Huber's function with its corner at 1/alpha.
     """
 
+    convex: ClassVar[bool] = True
+
     alpha: float
 
     def value(self, z: Tensor) -> Tensor:
@@ -96,3 +106,78 @@ class MoreauL1(SmoothPenalty):
     @property
     def curvature(self) -> float:
         return self.alpha
+
+
+@dataclass(frozen=True)
+class Quadratic(SmoothPenalty):
+    """phi(z) = z^2 (Crockett and Fessler, sections 2.3 and 5.1; systems.md R115): x* solves a linear system."""
+
+    convex: ClassVar[bool] = True
+
+    def value(self, z: Tensor) -> Tensor:
+        return z * z
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return 2.0 * z
+
+    def second_derivative(self, z: Tensor) -> Tensor:
+        return torch.full_like(z, 2.0)
+
+    @property
+    def curvature(self) -> float:
+        return 2.0
+
+
+@dataclass(frozen=True)
+class LogSum(SmoothPenalty):
+    """phi(z) = log(1 + (z / epsilon)^2) (Crockett and Fessler, section 6.1, with epsilon = 1; systems.md R113).
+
+    Not convex: phi'' is negative beyond epsilon, down to -1/8 of its peak.
+    """
+
+    convex: ClassVar[bool] = False
+
+    epsilon: float
+
+    def value(self, z: Tensor) -> Tensor:
+        return torch.log1p((z / self.epsilon) ** 2)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        return 2.0 * z / (z * z + self.epsilon**2)
+
+    def second_derivative(self, z: Tensor) -> Tensor:
+        square = (z / self.epsilon) ** 2
+        return 2.0 / self.epsilon**2 * (1.0 - square) / (1.0 + square) ** 2
+
+    @property
+    def curvature(self) -> float:
+        return 2.0 / self.epsilon**2
+
+
+@dataclass(frozen=True)
+class StudentT(SmoothPenalty):
+    """phi(z) = log(10 epsilon + sqrt(z^2 + epsilon^2)), which Crockett and Fessler, section 6.1, call the Student-t
+    function (systems.md R114; settings.md X60: the density's own logarithm is `LogSum` with epsilon = sqrt(2)).
+
+    Not convex: phi'' is negative beyond 2.25 epsilon.
+    """
+
+    convex: ClassVar[bool] = False
+
+    epsilon: float
+
+    def value(self, z: Tensor) -> Tensor:
+        return torch.log(10.0 * self.epsilon + torch.sqrt(z * z + self.epsilon**2))
+
+    def derivative(self, z: Tensor) -> Tensor:
+        rounded = torch.sqrt(z * z + self.epsilon**2)
+        return z / (rounded * (10.0 * self.epsilon + rounded))
+
+    def second_derivative(self, z: Tensor) -> Tensor:
+        rounded = torch.sqrt(z * z + self.epsilon**2)
+        shifted = 10.0 * self.epsilon + rounded
+        return (self.epsilon**2 / rounded - z * z / shifted) / (rounded * rounded * shifted)
+
+    @property
+    def curvature(self) -> float:
+        return 1.0 / (11.0 * self.epsilon**2)

@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
-SUPPORT = frozenset({"contract", "registry", "penalties", "signals", "images", "operators", "hard"})
+SUPPORT = frozenset({"contract", "registry", "penalties", "signals", "images", "operators", "image_operators", "hard"})
 
 
 class UnknownKey(ValueError):

@@ -157,4 +157,5 @@ def test_single_precision_is_refused_with_the_remedy() -> None:
 
 def test_problems_without_a_unique_solution_are_refused_with_the_remedy() -> None:
     refusal = CvxpyLayer().refusal(AnalysisL1.build(SQUARE.model_copy(update={"forward": "mask"})))
-    assert refusal == "needs unique: use a forward matrix with full column rank"
+    assert refusal is not None
+    assert refusal.startswith("needs unique: use a forward matrix with full column rank")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from first_order_truth import AffineGame, build, game_loss, pairings, relative, slopes, upper_loss
+from smooth_truth import SmoothGame, smooth_loss
 from torch import Tensor
 
 from methods import _adjoint_system
@@ -157,3 +158,23 @@ def test_a_solver_without_a_fixed_map_is_refused() -> None:
     assert refusal is not None
     assert "dual_fista changes its map" in refusal
     assert "solver = 'admm'" in refusal
+
+
+@pytest.mark.parametrize("game", [False, True], ids=["minimisation", "game"])
+def test_smooth_penalties_by_default(game: bool) -> None:
+    problem = SmoothGame.sample(game=game)
+    truth = slopes(smooth_loss(problem), problem.theta0(), h=1e-4)
+    for adjoint in ADJOINTS:
+        # The differences are good to 1e-10; the adjoint's 1e-10 is magnified by (I - J)^-1, some hundreds.
+        assert relative(pairings(gradient(Equilibrium(adjoint=adjoint), problem)), truth) <= 1e-7, adjoint
+
+
+@pytest.mark.parametrize("game", [False, True], ids=["minimisation", "game"])
+def test_jacobian_free_descends(game: bool) -> None:
+    """Not the gradient, but its slope is negative along minus itself (the review's section 7.2; Fung et al. 2022)."""
+    problem = SmoothGame.sample(game=game)
+    direction = gradient(Equilibrium(adjoint="one_step"), problem)
+    evaluate, theta = smooth_loss(problem), problem.theta0()
+    moved = {name: theta[name] - 1e-4 * direction[name] for name in theta}
+    assert evaluate(moved)[0] < evaluate(theta)[0]
+    assert relative(direction["W"], gradient(Equilibrium(), problem)["W"]) > 0.1

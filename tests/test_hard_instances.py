@@ -6,7 +6,8 @@ import pydantic
 import pytest
 from typer.testing import CliRunner
 
-from bench._exact_lower_level import LowerLevel, solve_exactly
+from bench._exact_lower_level import solve_exactly
+from bench._lower_level import LowerLevel
 from bench.cli import app
 from bench.extended_precision import gradient_in_extended_precision
 from bench.record import read_journal

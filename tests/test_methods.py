@@ -6,30 +6,58 @@ import torch
 
 from bench.reference import reference_for
 from methods.contract import Method
-from problems.analysis_l1 import AnalysisL1, Settings
-from problems.contract import Structure
+from problems.contract import Problem, Structure, theta_size
 from problems.registry import keys, load
 
 METHODS = {key: load("methods", key, Method) for key in keys("methods")}
+FAMILIES = {key: load("problems", key, Problem) for key in keys("problems")}
 
-# Smooth instances of every kind that the family has; small, so that slow methods take part.
+# Smooth instances of every kind that a family has; small, so that slow methods take part. A family that is not named
+# here is tested with its defaults.
 INSTANCES = {
-    "dct": Settings(n=16, transform="dct", scale=0.2, pairs=3, seed=1),
-    "wide": Settings(n=16, k=10, transform="gaussian", scale=0.4, pairs=3, seed=2),
-    "tall": Settings(n=16, k=24, transform="gaussian", scale=0.2, pairs=3, seed=3, signal="gaussian"),
-    "differences": Settings(n=16, transform="finite_difference", scale=0.1, pairs=3, seed=4),
-    "identity": Settings(n=16, scale=0.2, pairs=3, seed=5, signal="dct_sparse"),
-    "patches": Settings(n=16, signal="patches", transform="dct", scale=0.1, pairs=3, seed=6),
-    "blur": Settings(n=8, transform="dct", scale=0.1, pairs=3, seed=7, forward="blur"),
-    "full": Settings(n=8, transform="dct", scale=0.3, pairs=3, seed=8, fidelity="full"),
-    "mask": Settings(n=16, transform="dct", scale=0.1, pairs=3, seed=9, forward="mask"),
+    "analysis_l1": {
+        "dct": {"n": 16, "transform": "dct", "scale": 0.2, "pairs": 3, "seed": 1},
+        "wide": {"n": 16, "k": 10, "transform": "gaussian", "scale": 0.4, "pairs": 3, "seed": 2},
+        "tall": {"n": 16, "k": 24, "transform": "gaussian", "scale": 0.2, "pairs": 3, "seed": 3, "signal": "gaussian"},
+        "differences": {"n": 16, "transform": "finite_difference", "scale": 0.1, "pairs": 3, "seed": 4},
+        "identity": {"n": 16, "scale": 0.2, "pairs": 3, "seed": 5, "signal": "dct_sparse"},
+        "patches": {"n": 16, "signal": "patches", "transform": "dct", "scale": 0.1, "pairs": 3, "seed": 6},
+        "blur": {"n": 8, "transform": "dct", "scale": 0.1, "pairs": 3, "seed": 7, "forward": "blur"},
+        "full": {"n": 8, "transform": "dct", "scale": 0.3, "pairs": 3, "seed": 8, "fidelity": "full"},
+        "mask": {"n": 16, "transform": "dct", "scale": 0.1, "pairs": 3, "seed": 9, "forward": "mask"},
+    },
+    "conv_filters": {
+        "picture": {"shape": (4, 4), "filter_size": 2},
+        "l1": {"shape": 12, "penalty": "l1"},
+        "dense": {"shape": 12, "forward": "dense", "weights": "outside", "epsilon": 0.1},
+        "quadratic": {"shape": 12, "penalty": "quadratic", "log_weight": -1.0},
+    },
+    "synthesis_lasso": {
+        "supervised": {"m": 8, "p": 5, "nonzeros": 2},
+        "lasso": {"m": 8, "p": 4, "nonzeros": 2, "loss": "lasso"},
+        "least_squares": {"m": 8, "p": 5, "nonzeros": 2, "loss": "least_squares", "forward": "blur"},
+        "overcomplete": {"m": 6, "p": 8, "nonzeros": 2},
+    },
+    "tv_game": {
+        "default": {},
+        "l1": {"penalty": "l1"},
+        "symmetric": {"penalty": "l1", "symmetric": True},
+        "grid": {"graph": "grid", "weights": "pair"},
+    },
 }
+COORDINATES = 40
+"""Of theta up to which all of them are compared; of more, the slopes along a few directions."""
+DIRECTIONS = 3
 
 # Where a method's defaults trade accuracy for speed, the settings at which it owes the exact gradient.
 AT = {
     "cvxpy_layer": {"mode": "dense", "tolerance": 1e-12},  # the defaults' 1e-4 gave errors up to 0.56 here
     "diffcp_direct": {"mode": "dense", "tolerance": 1e-12},
     "qp_layer": dict.fromkeys(("eps", "eps_backward", "rho_backward", "mu_backward"), 1e-12),
+    "pudle_ae_ls": {"steps": 2000},  # its error is O(T rho^T), 1e-4 at the default of 200
+    # 500 steps left 2e-6 on conv_filters, dense, where M is not K^T and extragradient is what is unrolled
+    "unrolled_forward": {"steps": 800},
+    "unrolled_reverse": {"steps": 800},
     "smoothed_implicit": {"epsilon": 1e-10},  # the bias is epsilon over the smallest margin, here 1e-3
 }
 EXACT = 1e-8
@@ -38,24 +66,57 @@ TOLERANCE = {
     "finite_differences": 1e-6,  # rounding of L over a step of 1e-6, and curvature
     "qpth": 1e-5,  # the library cuts multipliers and slacks off at 1e-8
 }
+# PUDLE's gradients that leave something out on purpose (Theorem 3.3; their docstrings), and where it shows.
+BIASED = {
+    *(("pudle_dec", "synthesis_lasso", name) for name in ("supervised", "least_squares", "overcomplete")),
+    ("pudle_ae_ls", "synthesis_lasso", "lasso"),
+}
+# Where a library gives less than it does elsewhere: filters have more rows than K has rank, and its dual is singular.
+LESS = {("dqp", "conv_filters", "l1"): 1e-4}
+# What does not end where it should. With this loss g_x has sign(x_i), and a batch does not converge in 200 000 steps
+# (it says so); its pairs one by one converge in 80 and 212 steps, to 1e-11.
+UNSETTLED = {("piggyback", "synthesis_lasso", "lasso")}
 
 
 def configured(key):
     return METHODS[key](**AT.get(key, {}))
 
 
+def built(family, name):
+    """Two pairs, which are enough to tell a method that takes the first alone; three of analysis_l1 by itself."""
+    of = FAMILIES[family]
+    problem = of.build(of.settings_type(**INSTANCES.get(family, {}).get(name, {})))
+    return problem if family == "analysis_l1" else problem.subset(slice(0, 2))
+
+
+def pairs_of(problem):
+    return [problem.subset(slice(i, i + 1)) for i in range(problem.batch)]
+
+
+def first_accepted(method):
+    """The first instance of all that the method runs on."""
+    problems = (built(family, name) for family in FAMILIES for name in INSTANCES.get(family, ["default"]))
+    return next(problem for problem in problems if method.refusal(problem) is None)
+
+
 @pytest.fixture(scope="module")
 def truth():
     cache = {}
 
-    def of(name):
-        if name not in cache:
-            problem = AnalysisL1.build(INSTANCES[name])
-            pairs = [problem.subset(slice(i, i + 1)) for i in range(problem.batch)]
-            references = [reference_for(pair, "coordinates", 0, None) for pair in pairs]
-            assert [reference.verdict for reference in references] == ["smooth"] * 3, [r.message for r in references]
-            cache[name] = [reference.values for reference in references]
-        return cache[name]
+    def of(family, name):
+        if (family, name) not in cache:
+            problem = built(family, name)
+            kind = (
+                "coordinates"
+                if Structure.TRANSFORM in problem.structure or theta_size(problem) <= COORDINATES
+                else DIRECTIONS
+            )
+            references = [reference_for(pair, kind, 0, None) for pair in pairs_of(problem)]
+            assert all(reference.verdict == "smooth" for reference in references), [r.message for r in references]
+            # What is compared to 1e-8 is known to a tenth of that.
+            assert all(np.linalg.norm(r.bars) <= 0.1 * EXACT * np.linalg.norm(r.values) for r in references)
+            cache[family, name] = references
+        return cache[family, name]
 
     return of
 
@@ -67,57 +128,78 @@ def gradient_of(method, problem):
     return method.hypergradient(prepared, theta, method.solve(prepared, theta))
 
 
+def flat(gradient):
+    return torch.cat([value.reshape(-1) for value in gradient.values()]).numpy()
+
+
+def error_of(gradient, references):
+    """Of a batch's gradient, whose references add up."""
+    directions = references[0].directions
+    found = flat(gradient) if directions is None else directions @ flat(gradient)
+    expected = sum(reference.values for reference in references)
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
 def compatible():
-    for name, settings in INSTANCES.items():
-        problem = AnalysisL1.build(settings)
-        for key, method in METHODS.items():
-            yield pytest.param(key, name, method().refusal(problem), id=f"{key}-{name}")
+    for family in FAMILIES:
+        for name in INSTANCES.get(family, ["default"]):
+            problem = built(family, name)
+            for key in METHODS:
+                yield pytest.param(key, family, name, configured(key).refusal(problem), id=f"{key}-{family}-{name}")
 
 
-@pytest.mark.parametrize(("key", "name", "refusal"), list(compatible()))
-def test_hypergradient_against_the_reference(key, name, refusal, truth):
-    method, problem = configured(key), AnalysisL1.build(INSTANCES[name])
+@pytest.mark.parametrize(("key", "family", "name", "refusal"), list(compatible()))
+def test_hypergradient_against_the_reference(key, family, name, refusal, truth):
+    method, problem = configured(key), built(family, name)
     if refusal is not None:
         assert ":" in refusal, f"a refusal names the requirement and the remedy, not '{refusal}'"
         pytest.skip(refusal)
-    for i, expected in enumerate(truth(name)):
-        gradient = gradient_of(method, problem.subset(slice(i, i + 1)))["W"]
-        assert gradient.dtype == torch.float64
-        assert gradient.shape == problem.W.shape
-        error = np.linalg.norm(gradient.numpy().ravel() - expected) / np.linalg.norm(expected)
-        assert error <= TOLERANCE.get(key, EXACT)
+    references = truth(family, name)
+    if (key, family, name) in UNSETTLED:
+        pytest.xfail("does not settle on a batch with this loss")
+    for part, judges in (
+        [(problem, references)] if method.batched else zip(pairs_of(problem), ([r] for r in references), strict=True)
+    ):
+        gradient = gradient_of(method, part)
+        for entry, value in problem.theta0().items():
+            assert (gradient[entry].dtype, gradient[entry].shape) == (torch.float64, value.shape)
+        error = error_of(gradient, judges)
+        if (key, family, name) in BIASED:
+            assert 1e-2 <= error <= 10  # PUDLE's figure 3 has relative errors of this order
+        else:
+            assert error <= LESS.get((key, family, name), TOLERANCE.get(key, EXACT))
 
 
 @pytest.mark.parametrize("key", [key for key, method in METHODS.items() if method.batched])
 def test_batch_is_the_sum_of_singles(key):
     """A batch mean where a sum is due would show as a factor of three (PEERS.md, qpth)."""
-    method, problem = configured(key), AnalysisL1.build(INSTANCES["dct"])
-    whole = gradient_of(method, problem)["W"]
-    singles = sum(gradient_of(method, problem.subset(slice(i, i + 1)))["W"] for i in range(3))
+    method = configured(key)
+    problem = first_accepted(method)
+    whole = flat(gradient_of(method, problem))
+    singles = sum(flat(gradient_of(method, pair)) for pair in pairs_of(problem))
     # Iterative methods stop where the worst sample has converged, so the rest are solved a little further in a batch.
-    assert torch.linalg.norm(whole - singles) <= TOLERANCE.get(key, EXACT) * torch.linalg.norm(singles)
+    assert np.linalg.norm(whole - singles) <= TOLERANCE.get(key, EXACT) * np.linalg.norm(singles)
 
 
 @pytest.mark.parametrize("key", METHODS)
 def test_hypergradient_is_repeatable_and_leaves_its_inputs_alone(key):
-    problem = AnalysisL1.build(INSTANCES["dct"]).subset(slice(0, 1))
-    method, theta = METHODS[key](), problem.theta0()
-    if (refusal := method.refusal(problem)) is not None:
-        pytest.skip(refusal)
+    method = METHODS[key]()
+    problem = first_accepted(method).subset(slice(0, 1))
+    theta = problem.theta0()
     prepared = method.prepare(problem)
     before = {**problem.tensors(), **theta}
     copies = {name: tensor.clone() for name, tensor in before.items()}
     solution = method.solve(prepared, theta)
-    first, second = (method.hypergradient(prepared, theta, solution)["W"].clone() for _ in range(2))
-    assert torch.equal(first, second)
+    first, second = (method.hypergradient(prepared, theta, solution) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in theta)
     assert all(torch.equal(tensor, copies[name]) for name, tensor in before.items())
-    assert not first.requires_grad
+    assert not any(value.requires_grad for value in first.values())
 
 
 @pytest.mark.parametrize("key", METHODS)
 def test_what_lacks_a_requirement_is_refused(key):
     """A masked problem has no unique solution; every shipped method says so instead of returning a number."""
-    problem = AnalysisL1.build(INSTANCES["mask"])
+    problem = built("analysis_l1", "mask")
     refusal = METHODS[key]().refusal(problem)
     assert refusal is not None
     assert Structure.UNIQUE not in problem.structure
@@ -126,14 +208,15 @@ def test_what_lacks_a_requirement_is_refused(key):
 @pytest.mark.parametrize("key", METHODS)
 def test_float32(key, truth):
     """Single precision is accepted and stays single, or is refused with a reason; its error is that of its epsilon."""
-    problem = AnalysisL1.build(INSTANCES["dct"]).subset(slice(0, 1)).to("cpu", torch.float32)
-    method = METHODS[key]()
+    double, method = built("analysis_l1", "dct").subset(slice(0, 1)), METHODS[key]()
+    if (refusal := method.refusal(double)) is not None:
+        pytest.skip(refusal)
+    problem = double.to("cpu", torch.float32)
     if (refusal := method.refusal(problem)) is not None:
         assert "float" in refusal
         return
     gradient = gradient_of(method, problem)["W"]
     assert gradient.dtype == torch.float32
-    expected = truth("dct")[0]
-    error = np.linalg.norm(gradient.numpy().ravel() - expected) / np.linalg.norm(expected)
+    error = error_of({"W": gradient}, truth("analysis_l1", "dct")[:1])
     # Differences divide the rounding of L, 6e-8, by the step of 1e-6: single precision has nothing left there.
     assert error <= (1e-3 if key != "finite_differences" else np.inf)

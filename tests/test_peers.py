@@ -214,7 +214,10 @@ def test_qpth_averages_what_the_samples_share() -> None:
 
 def test_qpth_needs_independent_rows() -> None:
     refusal = Qpth().refusal(build("tall"))
-    assert refusal == "needs k <= n, as it factorises Q = K H^-1 M, not k = 12: set k to 8 or less"
+    assert (
+        refusal
+        == "needs independent rows of K to factorise Q = K H^-1 M, not 12 of rank 8: take away those that depend"
+    )
     run(Qpth(), build("wide"))
     with pytest.raises(RuntimeError, match="not SPD"):
         run(Qpth(), build("wide", scale=0.0))

@@ -1,5 +1,7 @@
-"""Penalties against their definitions: scipy's minimiser for prox and envelope, differences for derivatives."""
+"""Penalties against their definitions: scipy's minimiser for prox and envelope, differences for derivatives,
+and the printed formulas of the smooth penalties differentiated in extended precision."""
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from problems.penalties import L1, CornerRoundedL1, MoreauL1, SmoothPenalty
+from problems.penalties import L1, CornerRoundedL1, LogSum, MoreauL1, Quadratic, SmoothPenalty, StudentT
 
 LENGTHS = st.floats(0.05, 2.0)
 POINTS = st.floats(-3.0, 3.0)
@@ -79,3 +81,52 @@ def test_smoothings_stay_within_their_length_of_the_l1_norm(
     assert float(excess.min()) >= -below * length - 1e-15
     assert float(penalty.derivative(z).abs().max()) <= 1.0
     assert float(penalty.second_derivative(z).min()) >= 0.0
+
+
+# As the review prints them: (CR1N), section 6.1 twice, section 5.1.
+PRINTED = {
+    CornerRoundedL1: lambda z, e: mpmath.sqrt(z**2 + e**2),
+    LogSum: lambda z, e: mpmath.log(1 + (z / e) ** 2),
+    StudentT: lambda z, e: mpmath.log(10 * e + mpmath.sqrt(z**2 + e**2)),
+    Quadratic: lambda z, e: z**2,
+}
+
+
+def of_length(kind: type[SmoothPenalty], length: float) -> SmoothPenalty:
+    return kind() if kind is Quadratic else kind(length)
+
+
+@pytest.mark.parametrize("kind", PRINTED)
+@given(z=POINTS, length=LENGTHS)
+def test_printed_formulas_and_their_derivatives(kind: type[SmoothPenalty], z: float, length: float) -> None:
+    penalty = of_length(kind, length)
+    maps = (penalty.value, penalty.derivative, penalty.second_derivative)
+    with mpmath.workdps(40):
+        expected = [float(mpmath.diff(lambda t: PRINTED[kind](t, mpmath.mpf(length)), z, order)) for order in range(3)]
+    # phi'' is a difference of two terms of size 1 / length^2 at most; the rest rounds to a few 1e-16 of its own size.
+    for order, (found, value) in enumerate(zip(maps, expected, strict=True)):
+        assert float(found(tensor(z))[0]) == pytest.approx(value, rel=1e-14, abs=1e-15 / length**order)
+
+
+@pytest.mark.parametrize("kind", [*PRINTED, MoreauL1])
+@given(length=LENGTHS)
+def test_curvature_bounds_the_second_derivative_which_is_negative_iff_not_convex(
+    kind: type[SmoothPenalty], length: float
+) -> None:
+    penalty = of_length(kind, length)
+    grid = length * torch.linspace(-30, 30, 6001, dtype=torch.float64)
+    second = penalty.second_derivative(grid)
+    assert float(second.abs().max()) == pytest.approx(penalty.curvature, rel=1e-12)
+    assert (float(second.min()) >= 0.0) == penalty.convex
+
+
+def test_where_the_penalties_that_are_not_convex_bend_down() -> None:
+    log_sum, student_t = LogSum(0.5), StudentT(0.5)
+    # phi'' = 0 at z = epsilon, least at sqrt(3) epsilon; for the other where s^3 - 2 s = 10, s^2 = 1 + (z / epsilon)^2.
+    assert float(log_sum.second_derivative(tensor(0.5))[0]) == 0.0
+    assert float(log_sum.second_derivative(tensor(0.5 * 3**0.5))[0]) == pytest.approx(-log_sum.curvature / 8, rel=1e-14)
+    s = float(np.roots([1, 0, -2, -10]).real.max())
+    inflection = 0.5 * (s * s - 1) ** 0.5
+    assert inflection == pytest.approx(2.25 * 0.5, rel=1e-3)
+    assert abs(float(student_t.second_derivative(tensor(inflection))[0])) <= 1e-14 * student_t.curvature
+    assert L1.convex

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench._exact_lower_level import LowerLevel, NoReference, solve_exactly
+from bench._exact_lower_level import solve_exactly
+from bench._lower_level import LowerLevel, NoReference
 from bench.extended_precision import gradient_in_extended_precision
 from bench.reference import MOST_ONE_SIDED, reference_for
 from problems.analysis_l1 import AnalysisL1, Settings

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from first_order_truth import AffineGame, build, game_loss, pairings, relative, slopes, upper_loss
+from smooth_truth import SmoothGame, smooth_loss
 
 from methods.contract import Solution
 from methods.solvers._affine import dual_curvature
+from methods.solvers.accelerated_gradient import AcceleratedGradient
 from methods.solvers.admm import Admm
 from methods.solvers.contract import FirstOrder, Point
 from methods.solvers.dual_fista import DualFista
 from methods.solvers.dual_pgd import DualPgd
+from methods.solvers.gradient_descent import GradientDescent
 from methods.solvers.pdhg import Pdhg
 from methods.unrolled_forward import UnrolledForward
 from methods.unrolled_reverse import UnrolledReverse
@@ -146,7 +149,7 @@ def test_differences_from_a_warm_state_that_is_held_constant() -> None:
 
 def test_the_solver_s_refusal_is_passed_on() -> None:
     game = AffineGame.sample(n=4, pairs=1)
-    for method in (UnrolledReverse(), UnrolledForward()):
+    for method in (UnrolledReverse(solver="dual_fista"), UnrolledForward(solver="dual_fista")):
         assert "dual_fista needs minimisation" in (method.refusal(game) or "")
     assert UnrolledReverse(solver="dual_pgd").refusal(game) is None
 
@@ -159,3 +162,80 @@ def test_solvers_are_written_as_in_a_config() -> None:
         UnrolledReverse.model_validate({"solver": "dual_pg"})
     with pytest.raises(ValueError, match="FirstOrder"):
         UnrolledReverse.model_validate({"solver": "active_set"})
+
+
+@pytest.mark.parametrize("game", [False, True], ids=["minimisation", "game"])
+def test_smooth_penalties_by_default(game: bool) -> None:
+    problem = SmoothGame.sample(game=game)
+    truth = slopes(smooth_loss(problem), problem.theta0(), h=1e-4)
+    G = gradient(UnrolledReverse(steps=2500 if game else 500), problem)
+    assert relative(pairings(G), truth) <= 1e-8  # the differences are good to 1e-10
+
+
+@pytest.mark.parametrize("solver", [GradientDescent(), AcceleratedGradient()], ids=["plain", "accelerated"])
+def test_forward_mode_is_reverse_mode_on_smooth_penalties(solver: FirstOrder) -> None:
+    problem = SmoothGame.sample(n=6, k=8)
+    reverse = gradient(UnrolledReverse(solver=solver, steps=40), problem)
+    tangents = gradient(UnrolledForward(solver=solver, steps=40), problem)
+    for name in reverse:
+        assert relative(tangents[name], reverse[name]) <= 1e-12  # rounding, over 40 steps
+
+
+@pytest.mark.parametrize("solver", [GradientDescent(), AcceleratedGradient()], ids=["plain", "accelerated"])
+def test_a_smooth_solver_stops_where_its_residual_says(solver: FirstOrder) -> None:
+    problem = SmoothGame.sample()
+    theta = problem.theta0()
+    solved = solver.solve(problem, theta)
+    assert solved.converged
+    r = problem.F(solved.x, theta) + problem.M(solved.u, theta)
+    assert float(r.abs().max()) <= 1e-10 * float(problem.y.abs().max())
+    assert torch.equal(solved.u, problem.penalty.derivative(problem.K(solved.x, theta)))
+
+
+@pytest.mark.parametrize("every", [1, 7, 60, 1000])
+@pytest.mark.parametrize("problem", [build(n=12, transform="gaussian", scale=0.2, pairs=2), SmoothGame.sample()])
+def test_checkpoints_change_no_number(problem: Problem, every: int) -> None:
+    whole = gradient(UnrolledReverse(steps=60), problem)
+    method, theta = UnrolledReverse(steps=60, checkpoint_every=every), problem.theta0()
+    prepared = method.prepare(problem)
+    solution = method.solve(prepared, theta)
+    for _ in range(2):  # the way back can be taken twice
+        G = method.hypergradient(prepared, theta, solution)
+        assert all(torch.equal(G[name], whole[name]) for name in whole)
+
+
+def test_checkpoints_keep_the_square_root_of_the_states() -> None:
+    """Bytes that the graph holds between solve and gradient, by torch's own account of what is saved for backward."""
+    problem, held = SmoothGame.sample(n=40, k=60), {}
+    for every in (None, 20):
+        method, sizes = UnrolledReverse(steps=400, solver=GradientDescent(), checkpoint_every=every), list[int]()
+
+        def weigh(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel() * tensor.element_size())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
+            method.solve(method.prepare(problem), problem.theta0())
+        held[every] = sum(sizes)
+    assert held[20] < held[None] / 10
+
+
+def test_the_last_steps_alone() -> None:
+    """By definition: the steps before them lead to a constant; and the error falls as a plain Neumann series does."""
+    problem, solver = SmoothGame.sample(), GradientDescent()
+    theta = problem.theta0()
+    exact = gradient(UnrolledReverse(solver=solver, steps=4000), problem)["W"]
+    G = [
+        gradient(UnrolledReverse(solver=solver, steps=2000, last_steps=last), problem)["W"]
+        for last in (100, 200, 400, 5000)
+    ]
+    solved = solver.model_copy(update={"tolerance": 1e-14}).solve(problem, theta)
+    warm, restarted = Solution(solved.x, solved.u, 0), UnrolledReverse(solver=solver, steps=100)
+    prepared = restarted.prepare(problem)
+    by_hand = restarted.hypergradient(prepared, theta, restarted.solve(prepared, theta, warm=warm))["W"]
+    assert relative(G[0], by_hand) <= 1e-10  # x moves by the residual
+    errors = [relative(each, exact) for each in G]
+    assert errors[0] < 0.5
+    assert errors[1] < 0.3 * errors[0]
+    assert errors[2] < 0.3 * errors[1]
+    assert errors[3] <= 1e-10  # more than all of the steps: all of them

@@ -25,7 +25,7 @@ class AdmmIteration(Iteration[State]):
 
     def __init__(self, problem: Problem, theta: Theta, rho: float | None) -> None:
         K = problem.linearise(origin(problem, theta)[:1], theta).K.dense()[0]
-        rho = rho or _default_rho(K.detach())
+        rho = rho or default_rho(K.detach())
         self._problem, self._theta, self._rho = problem, theta, rho
         self._solve = factorised(jacobian(problem, theta) + rho * K.T @ K, problem)
         self._project = dual_projection(problem)
@@ -74,6 +74,6 @@ class Admm(FirstOrder):
         return AdmmIteration(problem, theta, self.rho)
 
 
-def _default_rho(K: Float[Tensor, "k n"]) -> float:
+def default_rho(K: Float[Tensor, "k n"]) -> float:
     norm = operator_norm(lambda x: x @ K.T, lambda z: z @ K, K[:1])
     return 10.0 / (norm**2 or 1.0)  # K = 0: any rho will do

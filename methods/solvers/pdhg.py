@@ -28,7 +28,7 @@ class PdhgIteration(Iteration[State]):
         self._problem, self._theta, self._tau, self._sigma = problem, theta, tau, sigma
         self._project = dual_projection(problem)
         self._b = constant(problem, theta)
-        self._resolvent = _resolvent(problem, theta, tau)
+        self._resolvent = resolvent(problem, theta, tau)
 
     def start(self, warm: Point | None = None) -> State:
         if warm is None:
@@ -72,7 +72,7 @@ class Pdhg(FirstOrder):
         return PdhgIteration(problem, theta, self.ratio / norm, 1.0 / (self.ratio * norm))
 
 
-def _resolvent(problem: Problem, theta: Theta, tau: float) -> Rows:
+def resolvent(problem: Problem, theta: Theta, tau: float) -> Rows:
     """r -> (I + tau H)^{-1} r."""
     if Structure.IDENTITY_FORWARD in problem.structure:
         return lambda r: r / (1.0 + tau)

@@ -1,0 +1,139 @@
+"""Extrapolated central differences of L for any family: the lower level is read off anew at each step.
+
+Where theta is W itself, `_slopes.two_sided` does the same for all directions at once, and without rounding theta + h d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from bench._exact_lower_level import Solved, settle
+from bench._lower_level import LowerLevel, Matrix, NoReference, Vector
+from bench._slopes import EPS, PLATEAU, Directions, Entries, Slopes, loss_change, loss_slope, moved, plateau
+from bench._smooth_lower_level import SmoothLevel, newton, solve_smoothly
+from problems.contract import Problem, Theta
+
+FIRST = 1.0 / 8.0
+"""The first step: this share of the size of theta's entries."""
+SMALLEST = 2.0**-44
+"""The last step that is tried, relative to the first."""
+SHRINK = 8.0
+"""What a step is divided by where the solution at its end is on another pattern."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """x*(theta) near a base point, as far as it is on the base's sign pattern."""
+
+    x: Vector
+    follow: Callable[[Theta], Vector | None]
+    """x*(theta) - x; None where the pattern does not hold there, or the equations are not solved to the certificate."""
+    rounding: float
+    """What rounding the numbers of F, K and M changes L by, to first order: eps times the root of the sum of squares
+    of the terms of p^T (F + M u) and a^T K x, with (p, a) the loss's sensitivity to the two equations."""
+
+
+def path_on_pattern(problem: Problem, theta: Theta, level: LowerLevel, base: Solved) -> Path:
+    """Of an l1 lower level: the linear equations of the pattern, in extended precision, and the certificate."""
+
+    def follow(theta: Theta) -> Vector | None:
+        try:
+            return (settle(LowerLevel.of(problem, theta), base.signs, may_move=False).x - base.x).astype(float)
+        except NoReference:
+            return None
+
+    x, u = base.x.astype(float), base.u.astype(float)
+    p, a = adjoint(level, base, loss_slope(problem, theta, x))
+    H, b, K, M = (part.astype(float) for part in (level.H, level.b, level.K, level.M))
+    return Path(x, follow, _rounding(p, a, x, u, H, b, K, M))
+
+
+def _rounding(p: Vector, a: Vector, x: Vector, u: Vector, H: Matrix, b: Vector, K: Matrix, M: Matrix) -> float:
+    of_F = p**2 @ (H**2 @ x**2 + b**2)
+    return EPS * float(np.sqrt(of_F + p**2 @ M**2 @ u**2 + a**2 @ K**2 @ x**2))
+
+
+def adjoint(level: LowerLevel, base: Solved, g: Vector) -> tuple[Vector, Float[np.ndarray, " k"]]:
+    """(p, a) of the transposed saddle system (DESIGN, section 2); the shortest where the cosupport is dependent."""
+    n, on = len(base.x), base.on
+    H, K0, M0 = (part.astype(float) for part in (level.H, level.K[on], level.M[:, on]))
+    # Blocks of equal size, so that the cut-off does not depend on units.
+    h, k, m = (np.abs(part).max(initial=0.0) or 1.0 for part in (H, K0, M0))
+    system = np.block([[H.T / h, K0.T / k], [M0.T / m, np.zeros((len(K0), len(K0)))]])
+    found = np.linalg.lstsq(system, np.concatenate([g, np.zeros(len(K0))]), rcond=1e-12)[0]
+    a = np.zeros(len(on))
+    a[on] = found[n:] / k
+    return found[:n] / h, a
+
+
+def path_of_smooth(problem: Problem, theta: Theta) -> Path:
+    """Of a smooth penalty: Newton's method from the base, on the same pieces of the penalty. Raises NoReference."""
+    level = SmoothLevel.of(problem, theta)
+    x = solve_smoothly(level)
+    pieces = level.pieces(x)
+
+    def follow(theta: Theta) -> Vector | None:
+        there = SmoothLevel.of(problem, theta)
+        x_there = newton(there, x)
+        return x_there - x if there.certified(x_there) and np.array_equal(there.pieces(x_there), pieces) else None
+
+    try:
+        p = np.linalg.solve(level.jacobian(x).T, loss_slope(problem, theta, x))
+    except np.linalg.LinAlgError as failure:
+        raise NoReference("the smooth lower level has a singular Jacobian at x*") from failure
+    z = level.K @ x
+    u, a = level.derivative(z), level.second_derivative(z) * (level.M.T @ p)
+    b = -level.F(np.zeros_like(x))
+    return Path(x, follow, _rounding(p, a, x, u, level.F_x(x), b, level.K, level.M))
+
+
+def central(problem: Problem, theta: Theta, path: Path, directions: Directions) -> Slopes:
+    """The slope along each direction, from central differences with the h^2 and h^4 terms extrapolated away.
+
+    Steps are halved until rounding alone exceeds the best plateau's spread: 10 to 15 steps, each with two solutions.
+    Entries without a plateau are neither usable nor a kink.
+    """
+    found = np.array([_slope(problem, theta, path, direction) for direction in directions]).reshape(-1, 2)
+    usable = np.isfinite(found[:, 1])
+    values, bars = np.where(usable[:, None], found, 0.0).T
+    return Slopes(values, values, bars, usable, np.zeros_like(usable))
+
+
+def _slope(problem: Problem, theta: Theta, path: Path, direction: Entries) -> tuple[float, float]:
+    """(slope, bar); infinite bar where no plateau was found."""
+    entries = direction[direction != 0.0]
+    first = FIRST * (_root_mean_square(_flat(theta)) or 1.0) / _root_mean_square(entries)
+    quotients, roundings = list[float](), list[float]()
+    h, best = first, (0.0, np.inf)
+    while h >= SMALLEST * first:
+        ahead, behind = (moved(theta, side * h * direction) for side in (1.0, -1.0))
+        dx_ahead, dx_behind = path.follow(ahead), path.follow(behind)
+        if dx_ahead is None or dx_behind is None:
+            quotients, roundings, h = [], [], h / SHRINK
+            continue
+        step = _flat(ahead) - _flat(behind)  # what is left of 2 h d once theta + h d and theta - h d are rounded
+        length = float(step @ direction / (direction @ direction))
+        gained = loss_change(problem, behind, step, path.x + dx_behind, dx_ahead - dx_behind)
+        quotients.append(gained / length)
+        roundings.append((4.0 * path.rounding + 4.0 * EPS * abs(gained)) / length)
+        if roundings[-1] >= best[1]:
+            break
+        if len(quotients) >= PLATEAU + 2:
+            window = np.array(quotients[-PLATEAU - 2 :])
+            once = (4.0 * window[1:] - window[:-1]) / 3.0
+            value, bar = plateau(((16.0 * once[1:] - once[:-1]) / 15.0)[None], np.full((1, PLATEAU + 1), roundings[-1]))
+            best = min(best, (float(value[0]), float(bar[0])), key=lambda pair: pair[1])
+        h /= 2.0
+    return best
+
+
+def _flat(theta: Theta) -> Entries:
+    return np.concatenate([value.numpy().ravel() for value in theta.values()])
+
+
+def _root_mean_square(entries: Entries) -> float:
+    return float(np.sqrt(np.square(entries).mean()))

@@ -1,0 +1,41 @@
+"""What the game iterations share: every player's own gradient, and the step that its Lipschitz constant allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from methods.solvers._affine import dual_origin, origin
+from problems.contract import Problem, Structure, Theta, operator_norm
+from problems.penalties import SmoothPenalty
+
+
+def smooth(problem: Problem) -> SmoothPenalty:
+    """The penalty. Raises TypeError where it has no derivative."""
+    if not isinstance(problem.penalty, SmoothPenalty):
+        raise TypeError(f"a pseudo-gradient needs a smooth penalty, not {type(problem.penalty).__name__}")
+    return problem.penalty
+
+
+def pseudo_gradient(problem: Problem, theta: Theta) -> Callable[[Tensor], Tensor]:
+    """x -> H(x) = F(x) + M phi'(K x), which is zero at the equilibria and there alone."""
+    derivative = smooth(problem).derivative
+    return lambda x: problem.F(x, theta) + problem.M(derivative(problem.K(x, theta)), theta)
+
+
+def lipschitz_constant(problem: Problem, theta: Theta) -> float:
+    """||F_x|| + max phi'' ||M|| ||K||, an upper bound; a number, for step sizes are not differentiated."""
+    theta = {name: value.detach() for name, value in theta.items()}
+    one = problem.subset(slice(0, 1))
+    x, u = origin(one, theta), dual_origin(one, theta)
+    F_0 = one.F(x, theta)
+    F_x = 1.0 if Structure.IDENTITY_FORWARD in one.structure else _norm(lambda v: one.F(v, theta) - F_0, x)
+    K, M = _norm(lambda v: one.K(v, theta), x), _norm(lambda w: one.M(w, theta), u)
+    return F_x + smooth(problem).curvature * K * M
+
+
+def _norm(linear: Callable[[Tensor], Tensor], like: Tensor) -> float:
+    transposed = torch.func.vjp(linear, like)[1]
+    return operator_norm(linear, lambda w: transposed(w)[0], like)
