@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from methods.solvers._affine import dual_origin, origin
+from methods.solvers.contract import Iteration, Point
 from problems.contract import Problem, Structure, Theta, operator_norm
 from problems.penalties import SmoothPenalty
 
@@ -23,6 +25,29 @@ def pseudo_gradient(problem: Problem, theta: Theta) -> Callable[[Tensor], Tensor
     """x -> H(x) = F(x) + M phi'(K x), which is zero at the equilibria and there alone."""
     derivative = smooth(problem).derivative
     return lambda x: problem.F(x, theta) + problem.M(derivative(problem.K(x, theta)), theta)
+
+
+class State(NamedTuple):
+    """x (b, n)."""
+
+    x: Tensor
+
+
+class PseudoGradientIteration(Iteration[State]):
+    """Invariant of the limit: H(x) = 0, u = phi'(K x). A subclass writes the step."""
+
+    def __init__(self, problem: Problem, theta: Theta, step_size: float) -> None:
+        self._problem, self._theta, self._step_size = problem, theta, step_size
+        self._H = pseudo_gradient(problem, theta)
+
+    def start(self, warm: Point | None = None) -> State:
+        return State(origin(self._problem, self._theta) if warm is None else warm.x)
+
+    def primal(self, state: State) -> Tensor:
+        return state.x
+
+    def dual(self, state: State) -> Tensor:
+        return smooth(self._problem).derivative(self._problem.K(state.x, self._theta))
 
 
 def lipschitz_constant(problem: Problem, theta: Theta) -> float:

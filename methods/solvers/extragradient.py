@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import pydantic
-from torch import Tensor
 
-from methods.solvers._affine import origin
-from methods.solvers._pseudo_gradient import lipschitz_constant, pseudo_gradient, smooth
-from methods.solvers.contract import FirstOrder, Iteration, Point
+from methods.solvers._pseudo_gradient import PseudoGradientIteration, State, lipschitz_constant
+from methods.solvers.contract import FirstOrder
 from problems.contract import Problem, Structure, Theta
 
 
-class State(NamedTuple):
-    """x (b, n)."""
-
-    x: Tensor
-
-
-class ExtragradientIteration(Iteration[State]):
-    """Invariant of the limit: H(x) = 0, u = phi'(K x)."""
-
-    def __init__(self, problem: Problem, theta: Theta, step_size: float) -> None:
-        self._problem, self._theta, self._step_size = problem, theta, step_size
-        self._H = pseudo_gradient(problem, theta)
-
-    def start(self, warm: Point | None = None) -> State:
-        return State(origin(self._problem, self._theta) if warm is None else warm.x)
+class ExtragradientIteration(PseudoGradientIteration):
+    """From x along the pseudo-gradient of the point ahead of it."""
 
     def step(self, state: State) -> State:
         ahead = state.x - self._step_size * self._H(state.x)
         return State(state.x - self._step_size * self._H(ahead))
-
-    def primal(self, state: State) -> Tensor:
-        return state.x
-
-    def dual(self, state: State) -> Tensor:
-        return smooth(self._problem).derivative(self._problem.K(state.x, self._theta))
 
 
 class Extragradient(FirstOrder):
