@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.whole_file import write_whole
+
 FOLDER = "environments"
 NEWEST = "environment.json"
 GROUND = (
@@ -38,7 +40,7 @@ def write(run: Path, environment: Mapping[str, Any]) -> str:
     name, text = name_of(environment), json.dumps(environment, indent=2) + "\n"
     (run / FOLDER).mkdir(exist_ok=True)
     for path in (run / FOLDER / f"{name}.json", run / NEWEST):
-        path.write_text(text)
+        write_whole(path, text)
     return name
 
 

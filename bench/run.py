@@ -27,6 +27,7 @@ from bench.progress import Watcher
 from bench.record import Record, Status
 from bench.references import References
 from bench.slurm import SlurmOptions, measure_on_slurm
+from bench.whole_file import write_whole
 from problems.registry import ROOT
 
 PLAN_SECONDS = 600.0
@@ -60,7 +61,7 @@ class Request:
         files = [file for folder in SOURCES for file in sorted((ROOT / folder).rglob("*.py"))]
         plugins = [*self.plugins, *(self.config_path.parent / name for name in self.document.get("plugins", []))]
         parts = [json.dumps([self.document, self.devices, self.only], sort_keys=True, default=str).encode()]
-        parts += [path.read_bytes() for path in [*files, *plugins]]
+        parts += [path.read_bytes() for path in [*files, *plugins] if path.is_file()]  # `plan` refuses one that is not
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
@@ -108,7 +109,7 @@ def run(request: Request, watcher: Watcher) -> list[Record]:
                 _measure_on_slurm(plan, pending, request.slurm, journal, watcher)
             workers.run_one(Job("tabulate", {"run": str(plan.out.resolve())}, "fork", 1, PLAN_SECONDS))
         cells = [cell.cell_id for cell in plan.cells]
-        (plan.out / FINISHED).write_text(json.dumps({"key": request.key(), "cells": cells}) + "\n")
+        write_whole(plan.out / FINISHED, json.dumps({"key": request.key(), "cells": cells}) + "\n")
         return [journal.records[cell_id] for cell_id in cells]
 
 

@@ -10,7 +10,6 @@ takes with it no more than the cells that it had not finished, and a collector t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from bench.cell import Cell, reproduce_command
 from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
 from bench.record import Record, Status, read_journal
+from bench.whole_file import write_whole
 
 if TYPE_CHECKING:
     from bench.run import Plan
@@ -93,8 +93,7 @@ class _Job:
     def write(self, state: str) -> None:
         """`job.json`, in one step; `state` is empty until the job has ended."""
         noted = {"job_id": self.job_id, "state": state, "cells": [cell.to_json() for cell in self.cells]}
-        (self.folder / "job.part").write_text(json.dumps(noted))
-        os.replace(self.folder / "job.part", self.folder / JOB)
+        write_whole(self.folder / JOB, json.dumps(noted))
 
     def records(self, state: str) -> dict[str, Record]:
         """What it has finished, by cell, as it is to stand in RUN's journal.

@@ -12,6 +12,7 @@ import torch
 from bench.roles import ROLES, RefusedError
 from bench.supervisor import JOB, RESULT
 from bench.threads import set_threads
+from bench.whole_file import write_whole
 
 KEPT_CHARACTERS = 1000
 """Of an exception's text: what it names may be an array."""
@@ -22,7 +23,7 @@ def enter(folder: Path) -> None:
     process = os.getpid()
     result = _attempt(json.loads((folder / JOB).read_text()), folder)
     if os.getpid() == process:  # else a child that the method forked, and that came back with it
-        _write(folder, result)
+        write_whole(folder / RESULT, json.dumps(result))
 
 
 def _attempt(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -44,9 +45,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     # torch's CPU allocator raises a plain RuntimeError
     ours = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return ours or "DefaultCPUAllocator: can't allocate" in str(error)
-
-
-def _write(folder: Path, result: dict[str, Any]) -> None:
-    partial = folder / f"{RESULT}.part"
-    partial.write_text(json.dumps(result))
-    os.replace(partial, folder / RESULT)

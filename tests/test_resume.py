@@ -197,6 +197,16 @@ def test_a_cell_is_reproduced_from_its_run_folder_alone(tmp_path: Path) -> None:
     assert "no cell '000000000000' was recorded" in unknown.stderr
 
 
+def test_a_finished_run_whose_plugin_is_gone_is_refused_in_one_line(tmp_path: Path) -> None:
+    config, out = finished_run(tmp_path, 2)
+    (tmp_path / "fast.py").unlink()
+    done = run_in(config, out)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"plug-in {tmp_path / 'fast.py'} does not exist")
+    assert len(read_journal(out)) == 2
+
+
 def test_a_plugin_that_dies_on_import_is_one_line(tmp_path: Path) -> None:
     config = matrix_of(tmp_path, 1)
     (tmp_path / "deadly.py").write_text("import ctypes\nctypes.string_at(0)\n")
