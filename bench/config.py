@@ -96,6 +96,8 @@ class Measure(Table):
     threads: Annotated[tuple[Count, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = (1,)
     memory: bool = True
     timing: bool = True
+    quantities: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
+    """What else to measure of each cell: names of files of `bench/quantities/`."""
     device: Annotated[tuple[Device, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = ("cpu",)
     dtype: Annotated[tuple[Dtype, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = ("float64",)
     start: Literal["fork", "spawn"] = "fork"
@@ -119,6 +121,8 @@ class Config(Table):
     """The whole document."""
 
     title: str = ""
+    study: str | None = None
+    """The file of `reports/studies/` that makes a page of the records."""
     plugins: tuple[str, ...] = ()
     """Third parties' files, relative to the configuration's folder."""
     problem: Annotated[tuple[ProblemEntry, ...], pydantic.Field(min_length=1)]
@@ -150,7 +154,17 @@ def parse(document: dict[str, Any], file: str) -> Config:
         if not isinstance(document.get(name), list):
             wrong = f"a table must be written [[{name}]]" if name in document else f"missing: add a table [[{name}]]"
             raise ConfigError(f"{file}: {name}: {wrong}")
-    return validated(Config, document, file, "")
+    config = validated(Config, document, file, "")
+    _check_names(config, file)
+    return config
+
+
+def _check_names(config: Config, file: str) -> None:
+    named = [("measure.quantities", name, "bench.quantities") for name in config.measure.quantities]
+    named += [("study", config.study, "reports.studies")] if config.study is not None else []
+    for key, name, package in named:
+        if name not in (known := registry.keys(package)):
+            raise ConfigError(f"{file}: {key}: there is no '{name}': {registry.nearest(name, known)}")
 
 
 Model = type[pydantic.BaseModel]

@@ -112,6 +112,10 @@ class CellRunner:
             if found.failed(outcome, "time"):
                 return
             found.took(outcome)
+        if self.settings.quantities:
+            outcome = self._worker("quantities", cell, quantities=self.settings.quantities)
+            if not found.failed(outcome, "quantities"):
+                found.numbers["quantities"] = outcome.numbers["quantities"]
         if self.settings.memory:
             outcome = self._worker("memory", cell)
             if not found.failed(outcome, "memory"):

@@ -19,6 +19,7 @@ errors are over all pairs of the cell that the reference covers, their gradients
                              ||G - G_cpu||_F / ||G_cpu||_F of the first call, for a cell on another device than the CPU
     wall_seconds             all that the cell took, starts of its processes included
     measured_seconds         of these, spent in calls of the method: the pass, warm-ups, timed values, the memory's run
+    quantities               what the run's `[measure] quantities` say of the cell, medians over its calls, by name
     environment              which of the run's `environments/*.json` it was measured in
 """
 
@@ -108,6 +109,7 @@ class Record(pydantic.BaseModel):
     device_difference_relative: float | None = None
     wall_seconds: float | None = None
     measured_seconds: float | None = None
+    quantities: dict[str, float] = {}
     environment: str = ""
     flags: list[str] = []
     reproduce: str = ""
@@ -181,7 +183,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for record in records:
         row = record.model_dump(mode="json", by_alias=True)
-        for name in ("method_parameters", "problem_parameters", "flags"):
+        for name in ("method_parameters", "problem_parameters", "quantities", "flags"):
             row[name] = json.dumps(row[name])
         rows.append({**row, "variant": record.variant})
     return pd.DataFrame(rows)

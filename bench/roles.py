@@ -21,10 +21,12 @@ from bench.call import Call, flat_gradient
 from bench.catalogue import Catalogue
 from bench.gpu import Clocks
 from bench.memory import peak_of
+from bench.quantities.contract import Quantity
 from bench.reference import Reference, cached, failed, load
 from bench.threads import other_pools, set_threads
 from bench.timing import Calls, time_calls
 from methods.contract import Method
+from problems import registry
 from problems.contract import Problem, Theta, kkt_residual, scales
 from problems.penalties import L1
 
@@ -138,6 +140,24 @@ def memory(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**asdict(peak), **_circumstances(task, watch, started)}
 
 
+def quantities(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The medians over the calls of what else the study measures, as far as the budget goes, one call at least."""
+    del folder
+    task = Task.of(job)
+    theta, method, started = task.problem.theta0(), task.method, time.perf_counter()
+    wanted = [registry.load("bench.quantities", name, Quantity)() for name in job["quantities"]]
+    calls, found = task.calls(), dict[str, list[float]]()
+    for index in range(len(task.chunks)):
+        if index and time.perf_counter() - started > job["clock"]["budget_seconds"]:
+            break
+        call = calls.at(index)
+        for prepared, solution in zip(call.prepared, call.solve(theta), strict=True):
+            for quantity in wanted:
+                for name, value in quantity.of(prepared.problem, method, prepared, theta, solution).items():
+                    found.setdefault(name, []).append(value)
+    return {"quantities": {name: float(np.median(values)) for name, values in found.items()}}
+
+
 def reference(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The files of the references of some pairs, which are computed where they are not in the cache."""
     del folder
@@ -171,6 +191,7 @@ ROLES: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     "measure": measure,
     "time": time_only,
     "memory": memory,
+    "quantities": quantities,
     "reference": reference,
     "plan": plan,
     "tabulate": tabulate,

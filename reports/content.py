@@ -47,6 +47,8 @@ class Run:
     title: str
     machine: tuple[tuple[str, str], ...]
     records: tuple[Record, ...]
+    study: str | None
+    """The name of its study, where it is one."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,10 @@ def read_run(folder: Path) -> Run:
     records = read_journal(folder)
     if not records:
         raise ValueError(f"{folder} has no finished cell yet: run or resume it with python -m bench run")
-    return Run(_title(folder), _machine(folder), tuple(records))
-
-
-def _title(folder: Path) -> str:
     config = folder / "config.toml"
-    title = tomllib.loads(config.read_text()).get("title") if config.is_file() else None
-    return str(title) if title else folder.resolve().name
+    said = tomllib.loads(config.read_text()) if config.is_file() else {}
+    title = str(said.get("title") or folder.resolve().name)
+    return Run(title, _machine(folder), tuple(records), said.get("study"))
 
 
 def _machine(folder: Path) -> tuple[tuple[str, str], ...]:

@@ -10,10 +10,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from reports import error_time, knob_figure, scaling_figure
+from reports.content import Run
 from reports.instances import Group
 from reports.published import is_papers_instance
 from reports.scaling import all_series
+from reports.study import Study, claims_table, read_study
 from reports.style import Look, use_house_style
+from reports.tables import Table
 
 READINGS: dict[error_time.Reading, str] = {
     "gradient": "the gradient alone",
@@ -52,6 +55,31 @@ def draw_all(groups: Sequence[Group], folder: Path, suffixes: Sequence[str]) -> 
         title, remarks = f"Error and time of {method} over its knob.", " One line per size and setting of the rest."
         drawn.append(_save(knob_figure.draw(groups, method, look), stem, title, remarks, folder, suffixes))
     return drawn
+
+
+@dataclass(frozen=True)
+class Page:
+    """A study with its figures saved."""
+
+    study: Study
+    claims: Table
+    figures: tuple[Drawn, ...]
+
+
+def draw_studies(runs: Sequence[Run], folder: Path, suffixes: Sequence[str]) -> list[Page]:
+    """The pages of the runs that are a study's."""
+    use_house_style()
+    pages = []
+    for run in runs:
+        if run.study is not None:
+            look = Look.of((record.method for record in run.records), (record.n for record in run.records))
+            study = read_study(run.study, run.records)
+            drawn = [
+                _save(figure.draw(look), figure.stem, figure.title, figure.remarks, folder, suffixes)
+                for figure in study.figures
+            ]
+            pages.append(Page(study, claims_table(study), tuple(drawn)))
+    return pages
 
 
 def _published(groups: Sequence[Group]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reports.content import Content
-from reports.figures import Drawn
+from reports.figures import Drawn, Page
 from reports.rounding import ABSENT
 from reports.tables import Column, Table
 from reports.templating import Source, template
@@ -61,17 +61,20 @@ def heading(column: Column) -> Source:
     return Source(r"\shortstack{" + r" \\ ".join(lines) + "}")
 
 
-def to_latex_tables(content: Content) -> str:
+def to_latex_tables(content: Content, pages: Sequence[Page] = ()) -> str:
     """Every table as a `table*` with a booktabs `tabular` at the text's width; long ones in parts."""
     scaling = [content.scaling] if content.scaling else []
-    tables = [*content.comparisons, *scaling, *(section.table for section in content.sections)]
+    studies = [table for page in pages for table in (page.claims, *page.study.tables)]
+    tables = [*studies, *content.comparisons, *scaling, *(section.table for section in content.sections)]
     parts = [part for table in tables for part in _parts(table)]
     return template("tables.tex.j2", escape, DELIMITERS).render(tables=parts, number=number, heading=heading)
 
 
-def to_latex_report(content: Content, figures: Sequence[Drawn]) -> str:
+def to_latex_report(content: Content, figures: Sequence[Drawn], pages: Sequence[Page]) -> str:
     """A document that inputs `tables.tex` and the figures, beside it."""
-    return template("report.tex.j2", escape, DELIMITERS).render(content=content, figures=figures, source=Source)
+    return template("report.tex.j2", escape, DELIMITERS).render(
+        content=content, figures=figures, pages=pages, source=Source
+    )
 
 
 def _parts(table: Table) -> Iterator[Table]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from reports.content import Content
-from reports.figures import Drawn
+from reports.figures import Drawn, Page
 from reports.templating import template
 
 SPECIAL = re.compile(
@@ -23,6 +23,6 @@ def escape(text: str) -> str:
     return SPECIAL.sub(lambda match: f"\\{match[0]}", " ".join(text.split()))
 
 
-def to_markdown(content: Content, figures: Sequence[Drawn]) -> str:
+def to_markdown(content: Content, figures: Sequence[Drawn], pages: Sequence[Page]) -> str:
     """The whole report; figures are linked by file name, beside it."""
-    return template("report.md.j2", escape).render(content=content, figures=figures)
+    return template("report.md.j2", escape).render(content=content, figures=figures, pages=pages)

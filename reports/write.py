@@ -48,17 +48,20 @@ def _write_csv(content: Content, runs: Sequence[Path], path: Path) -> Path:
 
 def _write_documents(content: Content, out: Path, formats: Set[str]) -> list[Path]:
     # Drawing costs seconds of imports, which a terminal table need not pay.
-    from reports.figures import draw_all
+    from reports.figures import draw_all, draw_studies
     from reports.latex import to_latex_report, to_latex_tables
     from reports.markdown import to_markdown
 
-    figures = draw_all(content.groups, out, ("png", "pdf") if "tex" in formats else ("png",))
+    suffixes = ("png", "pdf") if "tex" in formats else ("png",)
+    pages = draw_studies(content.runs, out, suffixes)
+    figures = draw_all(content.groups, out, suffixes)
     texts: dict[str, str] = {}
     if "md" in formats:
-        texts["report.md"] = to_markdown(content, figures)
+        texts["report.md"] = to_markdown(content, figures, pages)
     if "tex" in formats:
-        texts["report.tex"] = to_latex_report(content, figures)
-        texts["tables.tex"] = to_latex_tables(content)
+        texts["report.tex"] = to_latex_report(content, figures, pages)
+        texts["tables.tex"] = to_latex_tables(content, pages)
     for name, text in texts.items():
         (out / name).write_text(text)
-    return [out / name for name in texts] + [path for figure in figures for path in figure.paths]
+    drawn = [*(figure for page in pages for figure in page.figures), *figures]
+    return [out / name for name in texts] + [path for figure in drawn for path in figure.paths]
