@@ -51,7 +51,7 @@ REMEDIES = {
     Structure.L1: "set penalty = 'l1'",
     Structure.CONIC: "use a convex family that states its cone program (analysis_l1)",
     Structure.UNIQUE: "use a forward matrix with full column rank, and in a game weights symmetric or a smooth penalty",
-    Structure.SMOOTH: "use a smooth penalty, such as penalty = 'moreau' of tv_game",
+    Structure.SMOOTH: "use a smooth penalty, such as penalty = 'corner_rounded' of conv_filters or 'moreau' of tv_game",
 }
 
 

@@ -171,13 +171,18 @@ class SynthesisLasso(AutodiffProblem):
         return 0.5 * (misfit**2).sum()
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
-        """With sign(0) = 0 for the subgradient of |z_i| at zero, which no exact hypergradient depends on."""
+        """With sign(0) = 0 for the subgradient of |z_i| at zero, which no exact hypergradient depends on.
+
+        What rounding leaves of a code that is zero counts as zero: a sign that never settles would keep an iteration
+        on g_x, such as piggyback's, from ever settling either.
+        """
         D = theta["D"]
         decoded = x @ D.T
         g_decoded = decoded - self.x_true if self._supervised else self._adjoint(self._measured(decoded) - self.y)
         g_x = g_decoded @ D
         if self.settings.loss == "lasso":
-            g_x = g_x + self._weight * x.sign()
+            noise = 10 * torch.finfo(x.dtype).eps * x.abs().amax(1, keepdim=True)
+            g_x = g_x + self._weight * torch.where(x.abs() > noise, x.sign(), 0.0)
         return g_x, {"D": g_decoded.T @ x}
 
     def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:

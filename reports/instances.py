@@ -24,6 +24,7 @@ TRANSFORMS = {
     "gaussian": "Gaussian matrix",
 }
 FORWARDS = {"identity": "A = I", "gaussian": "A a Gaussian matrix"}
+FILTERS = {"dct": "DCT filters", "random": "random filters"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def _describe(problem: str, parameters: dict[str, Any]) -> str:
         ripple = rest.pop("ripple", 0.0)
         if ripple and signal != "patches":  # pictures have none
             clauses[-1] += f" with a ripple of {_written(ripple)}"
+    if "filters" in rest:
+        clauses += _filters(rest)
     if "transform" in rest:
         transform = str(rest.pop("transform"))
         scale = rest.pop("scale", 1.0)
@@ -121,6 +124,21 @@ def _describe(problem: str, parameters: dict[str, Any]) -> str:
         clauses.append(f"noise {_written(rest.pop('noise'))}")
     clauses += [f"{name} = {value}" for name, value in rest.items()]
     return f"{problem}: {', '.join(clauses)}" if clauses else problem
+
+
+def _filters(rest: dict[str, Any]) -> list[str]:
+    """What conv_filters says of its pictures and its filters, taken out of `rest`."""
+    shape, taps, kind = rest.pop("shape"), rest.pop("filter_size"), rest.pop("filters")
+    pictures = isinstance(shape, list)
+    if pictures:
+        rest.pop("ripple", None)  # one-dimensional signals alone have one
+    what = f"pictures of {_times(shape)}" if pictures else f"signals of {shape} samples"
+    sides = [taps, taps] if pictures and not isinstance(taps, list) else taps
+    return [what, f"{FILTERS.get(kind, kind)} of {_times(sides)} taps, log weight {_written(rest.pop('log_weight'))}"]
+
+
+def _times(sides: Any) -> str:
+    return " x ".join(map(str, sides)) if isinstance(sides, list) else str(sides)
 
 
 def _written(value: Any) -> str:

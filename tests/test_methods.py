@@ -73,9 +73,6 @@ BIASED = {
 }
 # Where a library gives less than it does elsewhere: filters have more rows than K has rank, and its dual is singular.
 LESS = {("dqp", "conv_filters", "l1"): 1e-4}
-# What does not end where it should. With this loss g_x has sign(x_i), and a batch does not converge in 200 000 steps
-# (it says so); its pairs one by one converge in 80 and 212 steps, to 1e-11.
-UNSETTLED = {("piggyback", "synthesis_lasso", "lasso")}
 
 
 def configured(key):
@@ -155,8 +152,6 @@ def test_hypergradient_against_the_reference(key, family, name, refusal, truth):
         assert ":" in refusal, f"a refusal names the requirement and the remedy, not '{refusal}'"
         pytest.skip(refusal)
     references = truth(family, name)
-    if (key, family, name) in UNSETTLED:
-        pytest.xfail("does not settle on a batch with this loss")
     for part, judges in (
         [(problem, references)] if method.batched else zip(pairs_of(problem), ([r] for r in references), strict=True)
     ):
