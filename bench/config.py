@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -167,6 +169,7 @@ def _check_names(config: Config, file: str) -> None:
             raise ConfigError(f"{file}: {key}: there is no '{name}': {registry.nearest(name, known)}")
 
 
+EXTRA = "extra_forbidden"
 Model = type[pydantic.BaseModel]
 T = TypeVar("T", bound=pydantic.BaseModel)
 
@@ -188,21 +191,43 @@ def validated(model: type[T], values: dict[str, Any], file: str, path: str, besi
 def _first_mistake(
     error: pydantic.ValidationError, model: Model, values: Any, beside: Model | None
 ) -> tuple[list[str | int], str]:
-    first = error.errors(include_url=False)[0]
+    mistakes = error.errors(include_url=False)
+    unknown = [_UnknownKey.of(list(one["loc"]), model, values, beside) for one in mistakes if one["type"] == EXTRA]
+    first = mistakes[0]
+    if first["type"] == EXTRA:
+        # The likeliest slip: where `family` itself is misspelt, none of that family's keys is known.
+        told = max(unknown, key=lambda one: one.closeness)
+        return told.keys, f"unknown key: {registry.nearest(str(told.keys[-1]), told.known)}"
     keys, given = list(first["loc"]), first.get("input")
     cause = first.get("ctx", {}).get("error")
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model, values, keys[:-1])
-        known += list(beside.model_fields) if beside is not None and len(keys) == 1 else []
-        return keys, f"unknown key: {registry.nearest(str(keys[-1]), known)}"
     if first["type"] == "missing":
         return keys, "missing: it has no default"
     if cause is not None:
-        return keys, " ".join(str(cause).split())
+        named = ["key"] if isinstance(cause, registry.UnknownKey) and isinstance(given, dict) else []
+        return keys + named, " ".join(str(cause).split())
     wrong = first["msg"][0].lower() + first["msg"][1:]
     if isinstance(given, list):
         return keys, f"{wrong}, not a list: lists are for the settings of [[problem]] and [[method]]"
     return keys, f"{wrong}, not {given!r}"
+
+
+@dataclass(frozen=True)
+class _UnknownKey:
+    """A key that its table does not have, and those that it has."""
+
+    keys: list[str | int]
+    known: list[str]
+
+    @classmethod
+    def of(cls, keys: list[str | int], model: Model, values: Any, beside: Model | None) -> _UnknownKey:
+        known = _known_keys(model, values, keys[:-1])
+        return cls(keys, known + (list(beside.model_fields) if beside is not None and len(keys) == 1 else []))
+
+    @property
+    def closeness(self) -> float:
+        """Of the nearest known key: near 1 for one that is misspelt."""
+        word = str(self.keys[-1])
+        return max((difflib.SequenceMatcher(None, word, other).ratio() for other in self.known), default=0.0)
 
 
 def _known_keys(model: Model, values: Any, keys: list[str | int]) -> list[str]:
