@@ -93,11 +93,6 @@ def test_files_that_hold_no_transform_are_refused(tmp_path):
 
 SMALL = AnalysisKsvd(side=5, rows=48, training=400, iterations=3, stride=2)
 BASELINES = [TotalVariation(), Wavelets(), SlidingCosine(), SMALL]
-    TotalVariation(),
-    Wavelets(),
-    SlidingCosine(),
-    AnalysisKsvd(side=5, rows=48, training=400, iterations=3, stride=2),
-]
 
 
 @pytest.mark.parametrize("denoiser", BASELINES, ids=lambda denoiser: type(denoiser).__name__)
