@@ -44,13 +44,13 @@ class Structure(enum.Flag):
 
 REMEDIES = {
     Structure.MINIMISATION: "use a problem whose lower level is a minimisation (symmetric weights)",
-    Structure.AFFINE_F: "use a quadratic data term",
+    Structure.AFFINE_F: "use a quadratic data term (in patch_game, group = 0)",
     Structure.IDENTITY_FORWARD: "set forward = 'identity' and fidelity = 'half' (without the half, scale W by 1/2)",
     Structure.TRANSFORM: "use the family analysis_l1, or active_set_adjoint, which runs on every l1 family",
     Structure.IDENTITY_K: "use the family synthesis_lasso",
     Structure.L1: "set penalty = 'l1'",
     Structure.CONIC: "use a convex family that states its cone program (analysis_l1)",
-    Structure.UNIQUE: "use a forward matrix with full column rank, and in a game weights symmetric or a smooth penalty",
+    Structure.UNIQUE: "use a forward matrix with full column rank (or D), in a game symmetric weights or a smooth penalty",
     Structure.SMOOTH: "use a smooth penalty, such as penalty = 'corner_rounded' of conv_filters or 'moreau' of tv_game",
 }
 

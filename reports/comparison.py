@@ -47,7 +47,7 @@ def comparison_table(group: Group) -> Table:
             f"Ours: medians ± median absolute deviation of one call ({group.calls}).",
             "Beside the paper's three methods, each of ours in its most accurate variant; all variants are in the "
             "table of all cells. CVXPY's row is the variant nearest to the library's defaults.",
-            *flag_note(group),
+            *flag_note(group.records),
         ),
     )
 

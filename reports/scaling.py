@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Exponent:
-    """p of time ~ n^p by least squares on the logarithms, half the width of its 95 % interval, and the sizes fitted."""
+    """p of cost ~ size^p by least squares on the logarithms, half of its 95 % interval, and the sizes fitted."""
 
     value: float
     half_width: float
@@ -30,6 +30,26 @@ class Exponent:
 
     def __str__(self) -> str:
         return f"{self.value:.2f} ± {self.half_width:.2f}"
+
+
+def fit_exponent(points: Sequence[tuple[int, float]]) -> Exponent | None:
+    """p of cost ~ size^p, from (size, cost) in ascending order; None where there are fewer than three.
+
+    Over the larger half, as small sizes measure overhead; of four at least, where there are so many: a line through
+    three points has a useless interval.
+    """
+    if len(points) < FEWEST_SIZES:
+        return None
+    points = fitted_half(points)
+    fit = stats.linregress([math.log(size) for size, _ in points], [math.log(cost) for _, cost in points])
+    quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, len(points) - 2)
+    stderr = fit.stderr if math.isfinite(fit.stderr) else 0.0  # scipy divides zero by zero for equal costs
+    return Exponent(float(fit.slope), float(quantile * stderr), points[0][0], points[-1][0])
+
+
+def fitted_half(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """The points that an exponent is fitted to."""
+    return points[min(len(points) // 2, max(0, len(points) - FITTED_SIZES)) :]
 
 
 @dataclass(frozen=True)
@@ -43,22 +63,13 @@ class Series:
     records: tuple[Record, ...]
 
     def exponent(self, phase: str) -> Exponent | None:
-        """Over the larger half of the sizes, as small ones measure overhead; None where there are fewer than three.
-
-        The larger half is four at least, where there are so many: a line through three points has a useless interval.
-        """
+        """Of a phase's time against n; None where there are fewer than three sizes."""
         points = [
             (record.n, seconds)
             for record in self.records
             if record.status in (Status.OK, Status.KINK) and (seconds := getattr(record, f"{phase}_seconds"))
         ]
-        if len(points) < FEWEST_SIZES:
-            return None
-        points = points[min(len(points) // 2, max(0, len(points) - FITTED_SIZES)) :]
-        fit = stats.linregress([math.log(n) for n, _ in points], [math.log(seconds) for _, seconds in points])
-        quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, len(points) - 2)
-        stderr = fit.stderr if math.isfinite(fit.stderr) else 0.0  # scipy divides zero by zero for equal times
-        return Exponent(float(fit.slope), float(quantile * stderr), points[0][0], points[-1][0])
+        return fit_exponent(points)
 
 
 def all_series(groups: Sequence[Group]) -> list[Series]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.record import TIMING_FLAGS, Record
@@ -76,7 +76,7 @@ def _notes(group: Group) -> tuple[str, ...]:
         f"Reference: {_references(group)}.",
         *_zero_note(group),
         *_kink_note(group),
-        *flag_note(group),
+        *flag_note(group.records),
     )
 
 
@@ -113,7 +113,7 @@ def _kink_note(group: Group) -> tuple[str, ...]:
     )
 
 
-def flag_note(group: Group) -> tuple[str, ...]:
+def flag_note(records: Iterable[Record]) -> tuple[str, ...]:
     """What the mark on a timing means, where there is one."""
-    flags = sorted({flag for record in group.records for flag in TIMING_FLAGS.intersection(record.flags)})
+    flags = sorted({flag for record in records for flag in TIMING_FLAGS.intersection(record.flags)})
     return (f"{FLAGGED} flagged ({', '.join(flags)}): do not rank by these timings.",) if flags else ()

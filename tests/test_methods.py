@@ -32,6 +32,14 @@ INSTANCES = {
         "dense": {"shape": 12, "forward": "dense", "weights": "outside", "epsilon": 0.1},
         "quadratic": {"shape": 12, "penalty": "quadratic", "log_weight": -1.0},
     },
+    "patch_game": {
+        "default": {"side": 4, "atoms": 4},
+        "l1": {"side": 4, "atoms": 4, "penalty": "l1"},
+        "l1 untied": {"side": 4, "atoms": 4, "penalty": "l1", "untied": True},
+        "untied": {"side": 4, "atoms": 4, "untied": True, "normalise": "always"},
+        "group": {"side": 4, "atoms": 4, "group": 0.02},
+        "symmetric": {"side": 4, "atoms": 4, "group": 0.02, "symmetric": True, "normalise": "never", "pairs": 1},
+    },
     "synthesis_lasso": {
         "supervised": {"m": 8, "p": 5, "nonzeros": 2},
         "lasso": {"m": 8, "p": 4, "nonzeros": 2, "loss": "lasso"},
@@ -71,8 +79,9 @@ BIASED = {
     *(("pudle_dec", "synthesis_lasso", name) for name in ("supervised", "least_squares", "overcomplete")),
     ("pudle_ae_ls", "synthesis_lasso", "lasso"),
 }
-# Where a library gives less than it does elsewhere: filters have more rows than K has rank, and its dual is singular.
-LESS = {("dqp", "conv_filters", "l1"): 1e-4}
+# Where a library gives less than it does elsewhere: filters have more rows than K has rank, and dqp's dual is singular;
+# what qpth cuts off weighs more the closer D^T D is to singular (2e-5 here).
+LESS = {("dqp", "conv_filters", "l1"): 1e-4, ("qpth", "patch_game", "l1"): 1e-4}
 
 
 def configured(key):

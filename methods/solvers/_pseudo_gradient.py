@@ -51,14 +51,33 @@ class PseudoGradientIteration(Iteration[State]):
 
 
 def lipschitz_constant(problem: Problem, theta: Theta) -> float:
-    """||F_x|| + max phi'' ||M|| ||K||, an upper bound; a number, for step sizes are not differentiated."""
+    """||F_x|| + max phi'' ||M|| ||K||, an upper bound; a number, for step sizes are not differentiated.
+
+    Where F is not affine ||F_x|| is the largest of the samples' at x = 0, which bounds the rest only as far as F bends
+    most there: the envelopes of patch_game do, but for the off-diagonal part of an asymmetric group's Jacobian.
+    """
     theta = {name: value.detach() for name, value in theta.items()}
     one = problem.subset(slice(0, 1))
     x, u = origin(one, theta), dual_origin(one, theta)
-    F_0 = one.F(x, theta)
-    F_x = 1.0 if Structure.IDENTITY_FORWARD in one.structure else _norm(lambda v: one.F(v, theta) - F_0, x)
     K, M = _norm(lambda v: one.K(v, theta), x), _norm(lambda w: one.M(w, theta), u)
-    return F_x + smooth(problem).curvature * K * M
+    return _norm_of_F_x(problem, theta) + smooth(problem).curvature * K * M
+
+
+def _norm_of_F_x(problem: Problem, theta: Theta) -> float:
+    if Structure.IDENTITY_FORWARD in problem.structure:
+        return 1.0
+    if Structure.AFFINE_F in problem.structure:
+        one = problem.subset(slice(0, 1))
+        x = origin(one, theta)
+        F_0 = one.F(x, theta)
+        return _norm(lambda v: one.F(v, theta) - F_0, x)
+
+    def F(x: Tensor) -> Tensor:
+        return problem.F(x, theta)
+
+    x = origin(problem, theta)
+    transposed = torch.func.vjp(F, x)[1]
+    return operator_norm(lambda v: torch.func.jvp(F, (x,), (v,))[1], lambda w: transposed(w)[0], x)
 
 
 def _norm(linear: Callable[[Tensor], Tensor], like: Tensor) -> float:

@@ -35,13 +35,14 @@ def hessian(problem: Problem, theta: Theta, x: Float[Tensor, "b n"], curvature: 
 
 
 def curvature_bound(problem: Problem, theta: Theta) -> float:
-    """L = ||F_x + max phi'' M K||_2, at x = 0 of the first sample; 1 where it is zero, as any step will do there.
+    """L = ||F_x + max phi'' M K||_2 at x = 0; 1 where it is zero, as any step will do there.
 
-    A number, for step sizes are not differentiated. Costs 100 products with that matrix.
+    Of the first sample where F is affine, of the steepest otherwise. A number, for step sizes are not differentiated.
+    Costs 100 products with that matrix.
     """
     theta = {name: value.detach() for name, value in theta.items()}
-    one = problem.subset(slice(0, 1))
-    origin = next(iter(theta.values())).new_zeros((1, *problem.x_shape))
-    most = origin.new_full((1, *problem.u_shape), smooth(problem).curvature)
-    H = hessian(one, theta, origin, most)
+    view = problem.subset(slice(0, 1)) if Structure.AFFINE_F in problem.structure else problem
+    origin = next(iter(theta.values())).new_zeros((view.batch, *problem.x_shape))
+    most = origin.new_full((view.batch, *problem.u_shape), smooth(problem).curvature)
+    H = hessian(view, theta, origin, most)
     return operator_norm(H.matvec, H.rmatvec, origin) or 1.0

@@ -71,7 +71,7 @@ class BarzilaiBorwein(FirstOrder):
     from step to step: it can be unrolled, step sizes being constants, but has no fixed point to differentiate.
     """
 
-    requires: ClassVar[Structure] = Structure.AFFINE_F | Structure.SMOOTH
+    requires: ClassVar[Structure] = Structure.SMOOTH
     stationary: ClassVar[bool] = False
 
     form: Literal["long", "short"] = "short"

@@ -27,7 +27,7 @@ class Extragradient(FirstOrder):
     `game_gradient`. Where H hardly rotates it is no faster per step, and so half as fast per product.
     """
 
-    requires: ClassVar[Structure] = Structure.AFFINE_F | Structure.SMOOTH
+    requires: ClassVar[Structure] = Structure.SMOOTH
     stationary: ClassVar[bool] = True
 
     step: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0

@@ -28,7 +28,7 @@ class GameGradient(FirstOrder):
     1 / alpha.
     """
 
-    requires: ClassVar[Structure] = Structure.AFFINE_F | Structure.SMOOTH
+    requires: ClassVar[Structure] = Structure.SMOOTH
     stationary: ClassVar[bool] = True
 
     step: Annotated[float, pydantic.Field(gt=0, le=2)] = 1.0

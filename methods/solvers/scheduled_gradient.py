@@ -61,7 +61,7 @@ class ScheduledGradient(FirstOrder):
     up to 1 contracts. The map changes from step to step: it can be unrolled, but has no fixed point to differentiate.
     """
 
-    requires: ClassVar[Structure] = Structure.AFFINE_F | Structure.SMOOTH
+    requires: ClassVar[Structure] = Structure.SMOOTH
     stationary: ClassVar[bool] = False
 
     look_ahead: bool = False

@@ -1,0 +1,95 @@
+"""Approximate implicit differentiation: t steps for x, k steps for the adjoint, and whatever error they leave."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+import torch
+from torch import Tensor
+
+from methods._conjugate_gradients import conjugate_gradients
+from methods._first_order import starting_point
+from methods.contract import Method, Prepared, Solution, refuse_unless_met
+from methods.solvers._pseudo_gradient import smooth
+from methods.solvers._smooth import curvature_bound, hessian
+from methods.solvers.accelerated_gradient import AcceleratedGradientIteration
+from methods.solvers.contract import Iteration
+from methods.solvers.game_gradient import GameGradientIteration
+from problems.contract import LinearMap, Problem, Structure, Theta
+
+
+class ApproximateImplicit(Method):
+    """The minimizer approach stopped early (Grazzi, Franceschi, Pontil and Salzo, ICML 2020, "On the iteration
+    complexity of hypergradient computation", section 2.2; Ji, Yang and Liang, ICML 2021, algorithm 1, AID; the review's
+    section 4.5, its [117] and [116]).
+
+    Invariant: with x_t the t-th iterate of the solver, H = F_x + M diag(phi'') K at x_t, and p_k the k-th iterate for
+    H p = g_x(x_t) from p_0 = 0,
+
+        a = phi'' * (K p_k),   grad = g_theta - pullback(p_k, a, x_t, phi'(K x_t)),
+
+    which is `minimizer`'s gradient in the limit of both. No tolerance is asked for, and none is reported as missed: it
+    is for the error at equal numbers of steps, beside that of `unrolled_reverse`.
+
+        cg            conjugate gradients: its part of the error falls like ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^k
+        fixed_point   p <- p + s (g_x - H p), s the step of gradient_descent: like that solver's own rate
+
+    kappa is the condition number of H. Time: a step for x costs F, K and M once, one for p the same; memory: O(n + k),
+    whatever t is. Where phi is not convex, H at x_t need not be positive definite, which both take for granted.
+    """
+
+    requires: ClassVar[Structure] = Structure.MINIMISATION | Structure.SMOOTH
+    devices: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
+    batched: ClassVar[bool] = True
+
+    solver: Literal["gradient_descent", "accelerated_gradient"] = "gradient_descent"
+    steps: Annotated[int, pydantic.Field(ge=1)] = 500
+    """t."""
+    adjoint: Literal["cg", "fixed_point"] = "cg"
+    adjoint_steps: Annotated[int, pydantic.Field(ge=1)] | None = None
+    """k; left out, t."""
+    step: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.9
+    """Of gradient_descent and of fixed_point, as a fraction of 2/L."""
+
+    def refusal(self, problem: Problem) -> str | None:
+        return refuse_unless_met(self, problem)
+
+    def prepare(self, problem: Problem) -> Prepared:
+        return Prepared(problem)
+
+    def solve(self, prepared: Prepared, theta: Theta, warm: Solution | None = None) -> Solution:
+        problem = prepared.problem
+        with torch.no_grad():
+            L = curvature_bound(problem, theta)
+            iteration = self._iteration(problem, theta, L)
+            state = iteration.start(starting_point(warm))
+            for _ in range(self.steps):
+                state = iteration.step(state)
+            return Solution(iteration.primal(state), iteration.dual(state), self.steps, memory=L)
+
+    def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
+        problem, x, u = prepared.problem, solution.x, solution.u
+        assert u is not None
+        theta = {name: value.detach() for name, value in theta.items()}
+        g_x, g_theta = problem.loss_gradient(x, theta)
+        with torch.no_grad():
+            curvature = smooth(problem).second_derivative(problem.K(x, theta))
+            p = self._adjoint(hessian(problem, theta, x, curvature), g_x, 2 * self.step / solution.memory)
+            a = curvature * problem.K(p, theta)
+        pulled = problem.pullback(p, a, x, u, theta)
+        return {name: g_theta[name] - pulled[name] for name in pulled}
+
+    def _iteration(self, problem: Problem, theta: Theta, L: float) -> Iteration[Any]:
+        if self.solver == "gradient_descent":
+            return GameGradientIteration(problem, theta, 2 * self.step / L)
+        return AcceleratedGradientIteration(problem, theta, 1 / L)
+
+    def _adjoint(self, H: LinearMap, g: Tensor, s: float) -> Tensor:
+        k = self.adjoint_steps or self.steps
+        if self.adjoint == "cg":
+            return conjugate_gradients(H.matvec, g, g.new_zeros((g.shape[0], 1)), k)[0]
+        p = torch.zeros_like(g)
+        for _ in range(k):
+            p = p + s * (g - H.matvec(p))
+        return p
