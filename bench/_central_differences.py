@@ -15,6 +15,7 @@ from bench._exact_lower_level import Solved, settle
 from bench._lower_level import LowerLevel, Matrix, NoReference, Vector
 from bench._slopes import EPS, PLATEAU, Directions, Entries, Slopes, loss_change, loss_slope, moved, plateau
 from bench._smooth_lower_level import SmoothLevel, newton, solve_smoothly
+from bench._sweep import Sweep
 from problems.contract import Problem, Theta
 
 FIRST = 1.0 / 8.0
@@ -97,38 +98,50 @@ def central(problem: Problem, theta: Theta, path: Path, directions: Directions) 
     Steps are halved until rounding alone exceeds the best plateau's spread: 10 to 15 steps, each with two solutions.
     Entries without a plateau are neither usable nor a kink.
     """
-    found = np.array([_slope(problem, theta, path, direction) for direction in directions]).reshape(-1, 2)
+    sweeps = [central_sweep(problem, theta, path, direction) for direction in directions]
+    found = np.array([(sweep.value, sweep.bar) for sweep in sweeps]).reshape(-1, 2)
     usable = np.isfinite(found[:, 1])
     values, bars = np.where(usable[:, None], found, 0.0).T
     return Slopes(values, values, bars, usable, np.zeros_like(usable))
 
 
-def _slope(problem: Problem, theta: Theta, path: Path, direction: Entries) -> tuple[float, float]:
-    """(slope, bar); infinite bar where no plateau was found."""
+def central_sweep(problem: Problem, theta: Theta, path: Path, direction: Entries) -> Sweep:
+    """The slope along one direction, and the steps that it was read off."""
     entries = direction[direction != 0.0]
     first = FIRST * (_root_mean_square(_flat(theta)) or 1.0) / _root_mean_square(entries)
-    quotients, roundings = list[float](), list[float]()
-    h, best = first, (0.0, np.inf)
+    steps, quotients, extrapolated, roundings = (list[float]() for _ in range(4))
+    in_a_row, window = 0, slice(0, 0)
+    h, value, bar = first, 0.0, np.inf
     while h >= SMALLEST * first:
         ahead, behind = (moved(theta, side * h * direction) for side in (1.0, -1.0))
         dx_ahead, dx_behind = path.follow(ahead), path.follow(behind)
         if dx_ahead is None or dx_behind is None:
-            quotients, roundings, h = [], [], h / SHRINK
+            in_a_row, h = 0, h / SHRINK
             continue
         step = _flat(ahead) - _flat(behind)  # what is left of 2 h d once theta + h d and theta - h d are rounded
         length = float(step @ direction / (direction @ direction))
         gained = loss_change(problem, behind, step, path.x + dx_behind, dx_ahead - dx_behind)
+        in_a_row += 1
+        steps.append(h)
         quotients.append(gained / length)
         roundings.append((4.0 * path.rounding + 4.0 * EPS * abs(gained)) / length)
-        if roundings[-1] >= best[1]:
+        extrapolated.append(_extrapolated(quotients[-3:]) if in_a_row >= 3 else np.nan)
+        if roundings[-1] >= bar:
             break
-        if len(quotients) >= PLATEAU + 2:
-            window = np.array(quotients[-PLATEAU - 2 :])
-            once = (4.0 * window[1:] - window[:-1]) / 3.0
-            value, bar = plateau(((16.0 * once[1:] - once[:-1]) / 15.0)[None], np.full((1, PLATEAU + 1), roundings[-1]))
-            best = min(best, (float(value[0]), float(bar[0])), key=lambda pair: pair[1])
+        if in_a_row >= PLATEAU + 2:
+            agreeing = np.array(extrapolated[-PLATEAU:])
+            (there,), (spread,), _ = plateau(agreeing[None], np.full((1, PLATEAU + 1), roundings[-1]))
+            if spread < bar:
+                value, bar, window = float(there), float(spread), slice(len(steps) - PLATEAU, len(steps))
         h /= 2.0
-    return best
+    h_taken, differences, found, rounding = (np.array(part) for part in (steps, quotients, extrapolated, roundings))
+    return Sweep.of(h_taken, differences, found, rounding, window, value, bar)
+
+
+def _extrapolated(quotients: list[float]) -> float:
+    """Of three steps, each half of the one before: without the h^2 and the h^4 term."""
+    first, second = ((4.0 * quotients[i + 1] - quotients[i]) / 3.0 for i in (0, 1))
+    return (16.0 * second - first) / 15.0
 
 
 def _flat(theta: Theta) -> Entries:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from bench._exact_lower_level import Solved, saddle_weight, settle
 from bench._lower_level import CERTIFICATE, LowerLevel, NoReference
 from bench._patterns import pattern_of
+from bench._sweep import Sweep
 from problems.contract import Problem, Structure, Theta
 
 PLATEAU = 4
@@ -45,8 +46,42 @@ class Slopes:
     """There are two slopes, and they differ."""
 
 
+@dataclass(frozen=True)
+class _Differences:
+    """Central differences along each direction, a column for each step, NaN where a step was not certified."""
+
+    steps: Float[np.ndarray, "r s"]
+    quotients: Float[np.ndarray, "r s"]
+    rounding: Float[np.ndarray, "r s"]
+
+    @property
+    def extrapolated(self) -> Float[np.ndarray, "r s-1"]:
+        """Without the h^2 term, each from two steps."""
+        return (16.0 * self.quotients[:, 1:] - self.quotients[:, :-1]) / 15.0
+
+
 def two_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, directions: Directions) -> Slopes:
-    """Extrapolated central differences along each direction D of W, on the base's sign pattern.
+    """Extrapolated central differences along each direction D of W, on the base's sign pattern."""
+    del theta
+    found = _central_differences(problem, level, base, directions)
+    values, bars, _ = plateau(found.extrapolated, found.rounding)
+    usable = np.isfinite(bars)
+    values, bars = np.where(usable, values, 0.0), np.where(usable, bars, 0.0)
+    return Slopes(values, values, bars, usable, np.zeros_like(usable))
+
+
+def two_sided_sweep(problem: Problem, level: LowerLevel, base: Solved, direction: Entries) -> Sweep:
+    """The steps of `two_sided` along one direction."""
+    found = _central_differences(problem, level, base, direction[None])
+    (value,), (bar,), (start,) = plateau(found.extrapolated, found.rounding)
+    extrapolated = np.concatenate([[np.nan], found.extrapolated[0]])
+    window = slice(start + 1, start + 1 + PLATEAU)
+    steps, quotients, rounding = found.steps[0], found.quotients[0], found.rounding[0]
+    return Sweep.of(steps, quotients, extrapolated, rounding, window, float(value), float(bar))
+
+
+def _central_differences(problem: Problem, level: LowerLevel, base: Solved, directions: Directions) -> _Differences:
+    """L(W + h D) - L(W - h D) over 2 h, without subtracting the two.
 
     With (x, u) the solution at W, the changes (dx, du) at W + h D solve, exactly and for every h,
 
@@ -56,7 +91,6 @@ def two_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
     to what is left, converges by the factor FIRST or less; its last correction is the rounding that remains. Pattern
     and equations are checked at W + h D and W - h D; a step where they fail is not used.
     """
-    del theta
     n, on, off = len(base.x), base.on, ~base.on
     H, K, M0 = level.H.astype(float), level.K.astype(float), level.M[:, on].astype(float)
     K0 = K[on]
@@ -99,10 +133,7 @@ def two_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
     # (x, u) and the products with them are rounded, at every step alike: by so much in p^T D^T u + a^T D x.
     p_and_a = np.abs(inverse.T @ np.concatenate([g, np.zeros(len(K0))]))
     alike = 4.0 * EPS * (np.abs(D_T) @ np.abs(u) @ p_and_a[:n] + np.abs(D0) @ np.abs(x) @ p_and_a[n:])
-    values, bars = plateau((16.0 * central[:, 1:] - central[:, :-1]) / 15.0, np.maximum(rounding, alike[:, None]))
-    usable = np.isfinite(bars)
-    values, bars = np.where(usable, values, 0.0), np.where(usable, bars, 0.0)
-    return Slopes(values, values, bars, usable, np.zeros_like(usable))
+    return _Differences(steps, central, np.maximum(rounding, alike[:, None]))
 
 
 def _residual(
@@ -137,11 +168,10 @@ def _reach(base: Solved, du: Float[np.ndarray, "r m"], dz: Float[np.ndarray, "r 
 
 def one_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, directions: Directions) -> Slopes:
     """Extrapolated forward differences from either side, each step on a pattern found and certified where it is."""
-    sides = [
-        [_forward(problem, theta, level, base, side * row, float(np.linalg.norm(row))) for row in directions]
-        for side in (1.0, -1.0)
-    ]
-    (ahead, bars_ahead), (behind, bars_behind) = (np.array(side).reshape(-1, 2).T for side in sides)
+    sides = [[one_sided_sweep(problem, theta, level, base, side * row) for row in directions] for side in (1.0, -1.0)]
+    (ahead, bars_ahead), (behind, bars_behind) = (
+        np.array([(sweep.value, sweep.bar) for sweep in side]).reshape(-1, 2).T for side in sides
+    )
     behind = -behind
     bars, found = np.maximum(bars_ahead, bars_behind), np.isfinite(bars_ahead + bars_behind)
     gap = np.abs(ahead - behind)
@@ -154,10 +184,9 @@ def one_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
     return Slopes(ahead, behind, bars, found & ~kink, kink)
 
 
-def _forward(
-    problem: Problem, theta: Theta, level: LowerLevel, base: Solved, direction: Entries, length: float
-) -> tuple[float, float]:
-    """(slope, bar) of L(theta + h d) as h falls to 0; infinite bar where no plateau was found."""
+def one_sided_sweep(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, direction: Entries) -> Sweep:
+    """The slope of L(theta + h d) as h falls to 0, and what it was read off."""
+    length = float(np.linalg.norm(direction))
     size_of_theta = sum(float(value.square().sum()) for value in theta.values()) ** 0.5
     first = (
         (size_of_theta or level.size_of_b) / min(max(value.shape) for value in theta.values()) ** 0.5 / 16.0 / length
@@ -186,8 +215,10 @@ def _forward(
     quotients[: changes[-1] + 1 if changes else 0] = np.nan
     once = (4.0 * quotients[1:] - quotients[:-1]) / 3.0  # no h term
     twice = (16.0 * once[1:] - once[:-1]) / 15.0  # no h^2 term
-    value, bar = plateau(twice[None], rounding[None])
-    return float(value[0]), float(bar[0])
+    (value,), (bar,), (start,) = plateau(twice[None], rounding[None])
+    extrapolated, window = np.concatenate([[np.nan, np.nan], twice]), slice(start + 2, start + 2 + PLATEAU)
+    steps = first * 4.0 ** -np.arange(ONE_SIDED_STEPS)
+    return Sweep.of(steps, quotients, extrapolated, rounding, window, float(value), float(bar))
 
 
 def _moved(problem: Problem, theta: Theta, level: LowerLevel, change: Entries) -> LowerLevel:
@@ -249,12 +280,15 @@ def _loss_gradients(problem: Problem, points: Float[np.ndarray, "t n"]) -> Float
     return torch.func.vmap(lambda x: problem.loss_gradient(x[None], theta)[0][0])(torch.from_numpy(points)).numpy()
 
 
-def plateau(extrapolated: Float[np.ndarray, "r s"], rounding: Float[np.ndarray, "r t"]) -> tuple[Entries, Entries]:
-    """(value, bar) of the window of PLATEAU extrapolated values that agree best; infinite bar where there is none."""
+def plateau(
+    extrapolated: Float[np.ndarray, "r s"], rounding: Float[np.ndarray, "r t"]
+) -> tuple[Entries, Entries, Int[np.ndarray, " r"]]:
+    """(value, bar, start) of the window of PLATEAU extrapolated values that agree best; infinite bar where none is."""
     values, bars = np.zeros(len(extrapolated)), np.full(len(extrapolated), np.inf)
+    starts = np.zeros(len(extrapolated), int)
     for start in range(extrapolated.shape[1] - PLATEAU + 1):
         window = extrapolated[:, start : start + PLATEAU]
         bar = np.maximum(np.ptp(window, axis=1), rounding[:, start : start + PLATEAU + 1].max(axis=1))
         better = bar < bars  # False for NaN: a step that was not certified
-        values[better], bars[better] = np.median(window, axis=1)[better], bar[better]
-    return values, bars
+        values[better], bars[better], starts[better] = np.median(window, axis=1)[better], bar[better], start
+    return values, bars, starts

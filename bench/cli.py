@@ -9,6 +9,7 @@ What a command needs (torch, pandas, the reports) is imported inside it, so that
 from __future__ import annotations
 
 import enum
+import itertools
 import os
 import signal
 import subprocess
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from bench.run import Request
     from bench.run_folder import Run as RunFolder
     from bench.slurm import SlurmOptions
+    from reports.changes import Changes
 
 BAD_INPUT = 2
-FORMATS = ("md", "tex", "csv")
+FORMATS = ("html", "md", "tex", "csv", "pr")
 
 app = typer.Typer(
     name="python -m bench",
@@ -168,7 +170,7 @@ def run(
     typer.echo(f"run: {folder}")
     if report:  # in a process of its own: its libraries would double the runner's memory
         subprocess.run([sys.executable, "-m", "bench", "report", str(folder)], check=True, stdout=subprocess.DEVNULL)
-        typer.echo(f"report: {folder / 'report' / 'report.md'}")
+        typer.echo(f"report: {folder / 'report' / 'report.html'}")
 
 
 @app.command()
@@ -196,10 +198,12 @@ def reproduce(
 @app.command("report")
 def report_(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `run` wrote.")],
-    format_: Annotated[list[str] | None, typer.Option("--format", help="md, tex or csv; left out, all.")] = None,
+    format_: Annotated[
+        list[str] | None, typer.Option("--format", help="html, md, tex, csv or pr; left out, all.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Left out, the folder `report` in the first run.")] = None,
 ) -> None:
-    """Tables and figures of one or more runs."""
+    """Tables and figures of one or more runs; of several, what changed from each to the next, too."""
     formats = {part.strip() for given in format_ or [] for part in given.split(",")} or set(FORMATS)
     for unknown in sorted(formats - set(FORMATS)):
         _refuse(f"--format {unknown}: choose from {', '.join(FORMATS)}")
@@ -211,8 +215,48 @@ def report_(
             typer.echo(f"warning: {line}", err=True)
     from reports.write import write_report
 
-    for path in write_report(runs, out or runs[0] / "report", formats):
+    changes = [_changes(a, b) for a, b in itertools.pairwise(runs)] if formats & {"html", "pr"} else []
+    for path in write_report(runs, out or runs[0] / "report", formats, changes):
         typer.echo(str(path))
+
+
+def _changes(before: Path, after: Path) -> Changes:
+    """What `compare` says of two runs, for the report; that they share no cell is a comparison too."""
+    from bench import compare, compare_text
+    from bench.change import FOR_THE_BETTER, FOR_THE_WORSE
+    from bench.run_folder import Run, RunError
+    from reports.changes import Changed, Changes
+
+    title = f"From {before} (A) to {after} (B)"
+    try:
+        comparison = compare.compare(Run.read(before), Run.read(after))
+    except RunError as error:
+        return Changes(title, (), str(error), (), (), frozenset(), ())
+    rows = tuple(
+        Changed(
+            cell_id=each.cell_id,
+            method=comparison.b.records[each.cell_id].method,
+            text=compare_text.row(each),
+            numbers=compare_text.numbers(each),
+            words={
+                "time": str(each.timing.change) if each.timing else "no times",
+                "accuracy": str(each.accuracy.change),
+                "memory": str(each.memory.change),
+            },
+            interval=(each.timing.low, each.timing.ratio, each.timing.high) if each.timing else None,
+            tone="bad" if each.changes & FOR_THE_WORSE else "good" if each.changes & FOR_THE_BETTER else "",
+        )
+        for each in comparison.compared
+    )
+    return Changes(
+        title=title,
+        header=tuple(compare_text.header(comparison)),
+        headline=compare_text.headline(comparison),
+        notes=tuple(compare_text.footer(comparison)),
+        headings=compare_text.HEADINGS,
+        numeric=compare_text.NUMERIC,
+        rows=rows,
+    )
 
 
 @app.command()

@@ -89,8 +89,18 @@ def _named(cells: Sequence[str], why: str) -> list[str]:
     return [f"{len(cells)} {why}: {', '.join(cells[:MOST_NAMES])}{more}"]
 
 
-def _row(compared: Compared) -> tuple[str, ...]:
+def row(compared: Compared) -> tuple[str, ...]:
+    """A cell under the HEADINGS."""
     return (compared.where, *_timing(compared.timing), _said(compared.accuracy), _said(compared.memory))
+
+
+def numbers(compared: Compared) -> tuple[float | None, ...]:
+    """What the row's numbers are, None for words and what is missing: milliseconds, the interval's low end."""
+    timing = compared.timing
+    if timing is None:
+        return (None,) * len(HEADINGS)
+    times = (1e3 * timing.a_seconds, 1e3 * timing.b_seconds, timing.ratio, timing.low, timing.p_adjusted)
+    return (None, *times, None, None, None)
 
 
 def _said(finding: Finding) -> str:
@@ -119,7 +129,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             title, justify="right" if title in NUMERIC else "left", overflow="fold", no_wrap=title in NUMERIC
         )
     for compared in comparison.compared:
-        table.add_row(*map(Text, _row(compared)))
+        table.add_row(*map(Text, row(compared)))
     if comparison.compared:
         console.print(table)
     for line in [headline(comparison), *footer(comparison)]:
@@ -131,7 +141,7 @@ def summary(comparison: Comparison) -> str:
     worse = [each for each in comparison.compared if each.changes & FOR_THE_WORSE]
     news = [each for each in comparison.compared if each.changes & (FOR_THE_WORSE | FOR_THE_BETTER)]
     title = f"## Comparison: {f'**{_cells(len(worse))} got worse**' if worse else 'nothing got worse'}"
-    rows = [_row(each) for each in news]
+    rows = [row(each) for each in news]
     notes = [f"- {markdown(line)}" for line in [*header(comparison), *footer(comparison)]]
     return "\n".join([title, "", f"{headline(comparison)}.", *markdown_table(HEADINGS, rows), "", *notes]) + "\n\n"
 

@@ -100,6 +100,8 @@ class Measure(Table):
     timing: bool = True
     quantities: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
     """What else to measure of each cell: names of files of `bench/quantities/`."""
+    keep_gradients: bool = True
+    """Whether the run's folder keeps what the report's pictures of gradients and references need: see bench/kept.py."""
     device: Annotated[tuple[Device, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = ("cpu",)
     dtype: Annotated[tuple[Dtype, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = ("float64",)
     start: Literal["fork", "spawn"] = "fork"

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from bench import kept
 from bench.catalogue import Catalogue
 from bench.cell import Cell, reproduce_command
 from bench.config import Measure
@@ -66,6 +67,7 @@ class CellRunner:
     def measure(self, cell: Cell, references: list[dict[str, Any]] | None) -> Record:
         """The cell's record; its timings also go into a pyperf suite. `references` as `References.of` gives them."""
         found, started = _Findings(), time.perf_counter()
+        kept.forget(self.run, cell.cell_id)
         with _disturbance(found, cell.threads):
             self._run_workers(cell, references, found)
         if found.processes:
@@ -106,6 +108,8 @@ class CellRunner:
             found.message = "the lower level's solver stopped before its tolerance"
         if numbers["accuracy"] is not None:
             _take_accuracy(found, numbers["accuracy"])
+        if self.settings.keep_gradients and references:
+            self._keep(cell, references[0], first.folder / kept.FIRST_GRADIENT)
         first.remove_files()
         for _ in range(self.settings.processes - 1 if self.settings.timing else 0):
             outcome = self._worker("time", cell)
@@ -123,6 +127,13 @@ class CellRunner:
                 found.numbers["host_peak_bytes"] = outcome.numbers["host_bytes"]
                 found.numbers["device_peak_bytes"] = outcome.numbers["device_bytes"]
                 found.flags += ["memory_sampled"] * outcome.numbers["sampled"]
+
+    def _keep(self, cell: Cell, reference: dict[str, Any], gradient: Path) -> None:
+        if gradient.exists():
+            kept.keep(gradient, self.run, kept.gradient_file(cell.cell_id))
+        if "file" in reference:
+            kind = "coordinates" if gradient.exists() else "directions"  # whatever was asked for
+            kept.keep(Path(reference["file"]), self.run, kept.reference_file(cell.instance.sha256, kind))
 
     def _worker(self, role: str, cell: Cell, **payload: Any) -> Outcome:
         return self.workers.run_one(_job(role, cell, self.settings, self.catalogue, payload))

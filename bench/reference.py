@@ -19,15 +19,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from bench._central_differences import central, path_of_smooth, path_on_pattern
+from bench._central_differences import central, central_sweep, path_of_smooth, path_on_pattern
 from bench._exact_lower_level import solve_exactly, why_not_unique
 from bench._existence import derivative_exists
 from bench._lower_level import LowerLevel, NoReference
-from bench._slopes import Directions, Slopes, one_sided, two_sided
+from bench._slopes import Directions, Entries, Slopes, one_sided, one_sided_sweep, two_sided, two_sided_sweep
+from bench._sweep import Sweep
 from problems.contract import Problem, Structure, Theta, input_sha256, missing_structure
 from problems.penalties import SmoothPenalty
 
-VERSION = 4
+VERSION = 5
 """Part of the cache's key: raise it whenever a reference could come out otherwise."""
 
 CHUNK = 64
@@ -66,6 +67,10 @@ class Reference:
     verdict: Verdict
     """`kink` where some entry is one; `failed` where nothing was found."""
     message: str
+    swept: int | None = None
+    """The entry with a derivative whose bar is the largest; None where no entry has one."""
+    sweep: Sweep | None = None
+    """The differences that its value was read off."""
 
 
 def reference_for(problem: Problem, kind: Literal["coordinates"] | int, seed: int, cache: Path | None) -> Reference:
@@ -119,9 +124,11 @@ def _compute(problem: Problem, kind: Literal["coordinates"] | int, seed: int) ->
         for start in range(0, size if directions is None else len(directions), CHUNK):
             rows = np.eye(min(CHUNK, size - start), size, start) if directions is None else directions[start:][:CHUNK]
             parts.append(base.slopes(rows))
+        slopes = Slopes(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Slopes)))
+        swept = int(np.argmax(np.where(slopes.usable, slopes.bars, -1.0))) if slopes.usable.any() else None
+        sweep = None if swept is None else base.sweep(_direction(directions, size, swept))
     except NoReference as failure:
         return failed(kind, str(failure))
-    slopes = Slopes(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Slopes)))
     verdict, message = _judgement(base, slopes)
     return Reference(
         kind=kind if isinstance(kind, str) else f"directions({kind})",
@@ -133,7 +140,13 @@ def _compute(problem: Problem, kind: Literal["coordinates"] | int, seed: int) ->
         cosupport_rank_defect=base.rank_defect,
         verdict=verdict,
         message=message,
+        swept=swept,
+        sweep=sweep,
     )
+
+
+def _direction(directions: Directions | None, size: int, entry: int) -> Entries:
+    return np.eye(1, size, entry)[0] if directions is None else directions[entry]
 
 
 def _needs(problem: Problem) -> Structure:
@@ -149,6 +162,8 @@ class _Base:
     """The solution at theta: how far it is from a kink, and how slopes are found from there."""
 
     slopes: Callable[[Directions], Slopes]
+    sweep: Callable[[Entries], Sweep]
+    """Of one direction, by the route that `slopes` takes for it."""
     all_at_once: bool
     """Whether thousands of directions cost little more than one."""
     margin_primal: float = float("inf")
@@ -160,7 +175,11 @@ class _Base:
 def _smooth(problem: Problem, theta: Theta) -> _Base:
     """Raises NoReference."""
     path = path_of_smooth(problem, theta)
-    return _Base(lambda rows: central(problem, theta, path, rows), all_at_once=False)
+    return _Base(
+        lambda rows: central(problem, theta, path, rows),
+        lambda row: central_sweep(problem, theta, path, row),
+        all_at_once=False,
+    )
 
 
 def _l1(problem: Problem, theta: Theta) -> _Base:
@@ -186,8 +205,19 @@ def _l1(problem: Problem, theta: Theta) -> _Base:
     def at_once(rows: Directions) -> Slopes:
         return two_sided(problem, theta, level, solved, rows)
 
+    def sweep(row: Entries) -> Sweep:
+        if all_at_once:
+            return two_sided_sweep(problem, level, solved, row)
+        path = path_on_pattern(problem, theta, level, solved)
+        if touching == 0 and derivative_exists(problem, theta, level, solved, row[None])[0]:
+            found = central_sweep(problem, theta, path, row)
+            if found.plateau is not None:
+                return found
+        return one_sided_sweep(problem, theta, level, solved, row)
+
     return _Base(
         at_once if all_at_once else by_existence,
+        sweep,
         all_at_once,
         solved.margin_primal,
         solved.margin_dual,
@@ -221,6 +251,7 @@ def _save(reference: Reference, seed: int, path: Path) -> None:
     drawn = arrays.pop("directions", None)
     rest = {name: value for name, value in vars(reference).items() if not isinstance(value, np.ndarray)}
     rest["directions"] = None if drawn is None else [*drawn.shape, seed]
+    rest["sweep"] = None if reference.sweep is None else reference.sweep.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     with draft.open("wb") as file:
@@ -233,5 +264,6 @@ def load(path: Path) -> Reference:
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     rest = json.loads(arrays.pop("rest").tobytes().decode())
-    drawn = rest.pop("directions")
-    return Reference(**rest, directions=None if drawn is None else directions_of(*drawn), **arrays)
+    drawn, sweep = rest.pop("directions"), rest.pop("sweep")
+    directions = None if drawn is None else directions_of(*drawn)
+    return Reference(**rest, directions=directions, sweep=None if sweep is None else Sweep.from_json(sweep), **arrays)

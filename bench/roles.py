@@ -20,6 +20,7 @@ from bench.accuracy import compare
 from bench.call import Call, flat_gradient
 from bench.catalogue import Catalogue
 from bench.gpu import Clocks
+from bench.kept import FIRST_GRADIENT
 from bench.memory import peak_of
 from bench.quantities.contract import Quantity
 from bench.reference import Reference, cached, failed, load
@@ -105,6 +106,8 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             residuals += residual(chunk, x, u)
     came = gradients[: len(iterations)]
     finite = bool(np.isfinite(came).all())
+    if finite and _has_coordinates(job["references"]):
+        _write_parts(came[0], theta, folder / FIRST_GRADIENT)
     timed = job["timing"] and finite
     return {
         "calls": len(iterations),
@@ -216,6 +219,23 @@ def _accuracy(
 
 def _reference(entry: dict[str, Any]) -> Reference:
     return load(Path(entry["file"])) if "file" in entry else failed(entry["kind"], entry["failure"])
+
+
+def _has_coordinates(located: list[dict[str, Any]] | None) -> bool:
+    """Whether the first call is one pair with a slope in every coordinate; calls on several have directions."""
+    if not located or located[0]["kind"] != "coordinates":
+        return False
+    first = _reference(located[0])  # which has directions all the same where coordinates would have taken too long
+    return first.verdict != "failed" and first.kind == "coordinates"
+
+
+def _write_parts(gradient: Float[np.ndarray, " size"], theta: Theta, path: Path) -> None:
+    """`dL_dW` for each part W of theta, in its shape."""
+    ends = np.cumsum([value.numel() for value in theta.values()])[:-1]
+    pieces = zip(theta.items(), np.split(gradient, ends), strict=True)
+    arrays = {f"dL_d{name}": piece.reshape(tuple(value.shape)) for (name, value), piece in pieces}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _device_difference(task: Task, method: Method, gradient: Float[np.ndarray, " size"]) -> float | None:

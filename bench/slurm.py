@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import journal, provenance
+from bench import journal, kept, provenance
 from bench.cell import Cell, reproduce_command
 from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
@@ -181,6 +181,10 @@ class _Collector:
                     if (job.folder / file).exists():
                         (self.run / file).parent.mkdir(exist_ok=True)
                         shutil.copyfile(job.folder / file, self.run / file)
+                kept.forget(self.run, cell_id)
+                for file in kept.files_of(record):
+                    if (job.folder / file).exists():
+                        kept.keep(job.folder / file, self.run, file)
                 self.done(cells[cell_id], record)
                 merged.add(record.to_line())
         return set(records)
@@ -191,6 +195,7 @@ class _Collector:
         message = f"Slurm job {job.job_id}: {seen.state} on {seen.node or 'no node'}: {words}"
         for cell in job.cells:
             if cell.cell_id not in finished:
+                kept.forget(self.run, cell.cell_id)
                 record = record_of(cell, STATUSES.get(seen.state, Status.CRASHED), message)
                 self.done(cell, _rerooted(record, self.run))
 

@@ -50,7 +50,7 @@ REMEDIES = {
     Structure.IDENTITY_K: "use the family synthesis_lasso",
     Structure.L1: "set penalty = 'l1'",
     Structure.CONIC: "use a convex family that states its cone program (analysis_l1)",
-    Structure.UNIQUE: "use a forward matrix with full column rank (or D), in a game symmetric weights or a smooth penalty",
+    Structure.UNIQUE: "use a forward matrix with full column rank (or D); in a game symmetric weights or smoothness",
     Structure.SMOOTH: "use a smooth penalty, such as penalty = 'corner_rounded' of conv_filters or 'moreau' of tv_game",
 }
 

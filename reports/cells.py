@@ -9,6 +9,8 @@ from reports.rounding import ABSENT, angle_bar, error, with_spread
 MILLISECOND = 1e-3
 MEBIBYTE = 2.0**20
 FLAGGED = "*"
+RESOLUTION_BYTES = 40e3
+"""Growths of the host's peak below this are not told apart."""
 
 
 def time(record: Record, phase: str) -> str:
@@ -16,6 +18,11 @@ def time(record: Record, phase: str) -> str:
     median = getattr(record, f"{phase}_seconds")
     text = with_spread(median, getattr(record, f"{phase}_mad_seconds"), MILLISECOND)
     return text + FLAGGED if has_flagged_times(record) and median is not None else text
+
+
+def has_result(record: Record) -> bool:
+    """Whether the cell did what was asked; at a kink that is one of many generalised derivatives."""
+    return record.status in (Status.OK, Status.KINK)
 
 
 def has_flagged_times(record: Record) -> bool:

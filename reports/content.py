@@ -7,11 +7,13 @@ import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench.record import Record, Status, read_journal
 from reports.comparison import comparison_table
+from reports.crossovers import crossover_table, crossovers
 from reports.instances import Group, group
 from reports.published import OPEN_QUESTIONS, is_papers_instance, said_of_the_error
 from reports.scaling import all_series, scaling_table
@@ -42,8 +44,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder: its title, its machine and its records."""
+    """One run folder: where it is, its title, its machine and its records."""
 
+    folder: Path
     title: str
     machine: tuple[tuple[str, str], ...]
     records: tuple[Record, ...]
@@ -62,7 +65,21 @@ class Content:
     open_questions: tuple[tuple[str, str], ...]
     said_of_the_error: tuple[str, ...]
     scaling: Table | None
+    crossovers: Table | None
     sections: tuple[Section, ...]
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """Of all groups, in their order: the rows of the page's table."""
+        return tuple(record for group in self.groups for record in group.records)
+
+    def number(self, record: Record) -> int:
+        """The place of one of the `records`."""
+        return self._numbers[id(record)]
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(record): number for number, record in enumerate(self.records)}
 
 
 def read_content(folders: Sequence[Path]) -> Content:
@@ -76,6 +93,7 @@ def read_content(folders: Sequence[Path]) -> Content:
         for number, run in enumerate(runs, 1)
         for found in group(run.records, f"run {number} ({run.title})" if several else "")
     ]
+    series = all_series(groups)
     return Content(
         title=" / ".join(dict.fromkeys(run.title for run in runs)),
         runs=tuple(runs),
@@ -83,7 +101,8 @@ def read_content(folders: Sequence[Path]) -> Content:
         comparisons=tuple(comparison_table(own) for own in groups if is_papers_instance(own)),
         open_questions=tuple(OPEN_QUESTIONS.items()),
         said_of_the_error=tuple(said_of_the_error(groups)),
-        scaling=scaling_table(series) if (series := all_series(groups)) else None,
+        scaling=scaling_table(series) if series else None,
+        crossovers=crossover_table(crossed) if (crossed := crossovers(series)) else None,
         sections=tuple(Section(main_table(own), _failures(own)) for own in groups),
     )
 
@@ -100,7 +119,7 @@ def read_run(folder: Path) -> Run:
     config = folder / "config.toml"
     said = tomllib.loads(config.read_text()) if config.is_file() else {}
     title = str(said.get("title") or folder.resolve().name)
-    return Run(title, _machine(folder), tuple(records), said.get("study"))
+    return Run(folder, title, _machine(folder), tuple(records), said.get("study"))
 
 
 def _machine(folder: Path) -> tuple[tuple[str, str], ...]:

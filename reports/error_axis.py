@@ -37,17 +37,24 @@ class ErrorAxis:
     top: float
     bar: float | None
 
+    @property
+    def ticks(self) -> dict[float, int | None]:
+        """Powers of ten by height, and None for the middle of the band."""
+        first, last = math.ceil(math.log10(self.floor)), math.floor(math.log10(self.top))
+        step = max(1, math.ceil((last - first + 1) / MOST_TICKS))
+        powers: dict[float, int | None] = {10.0**power: power for power in range(last, first - 1, -step)}
+        if self.bar is None:
+            return powers
+        return {at: power for at, power in powers.items() if at > self.floor * 1.5} | {
+            math.sqrt(self.bottom * self.floor): None
+        }
+
     def draw(self, axes: Axes) -> None:
         """Limits, ticks and band; the axis is left logarithmic."""
         axes.set_yscale("log")
         axes.set_ylim(self.bottom, self.top)
-        first, last = math.ceil(math.log10(self.floor)), math.floor(math.log10(self.top))
-        step = max(1, math.ceil((last - first + 1) / MOST_TICKS))
-        ticks = {10.0**exponent: f"$10^{{{exponent}}}$" for exponent in range(last, first - 1, -step)}
+        ticks = {at: "$\\leq$ bar" if power is None else f"$10^{{{power}}}$" for at, power in self.ticks.items()}
         if self.bar is not None:
-            middle = math.sqrt(self.bottom * self.floor)
-            ticks = {tick: text for tick, text in ticks.items() if tick > self.floor * 1.5}
-            ticks[middle] = "$\\leq$ bar"
             axes.axhspan(self.bottom, self.floor, color=BAND_COLOUR, linewidth=0, zorder=0.5)
         axes.yaxis.set_major_locator(FixedLocator(sorted(ticks)))
         axes.yaxis.set_minor_locator(NullLocator())

@@ -21,6 +21,7 @@ from reports.style import COLUMN_INCHES, MARKER_POINTS, PAGE_INCHES, Look, legen
 
 Reading = Literal["gradient", "total"]
 
+READINGS: dict[Reading, str] = {"gradient": "the gradient alone", "total": "solve and gradient"}
 AXIS = {"gradient": "gradient alone (ms per call)", "total": "solve + gradient (ms per call)"}
 
 
@@ -33,6 +34,15 @@ def milliseconds(record: Record, reading: Reading) -> float | None:
     """A call's time under one of the two readings."""
     seconds: float | None = getattr(record, f"{reading}_seconds")
     return None if seconds is None else 1e3 * seconds
+
+
+def undrawn(groups: Sequence[Group], reading: Reading) -> str:
+    """A sentence on the cells without a point, after a space; empty where there are none."""
+    missing = sum(len(group.records) - len(drawable(group, reading)) for group in groups)
+    if not missing:
+        return ""
+    cells = "1 cell has" if missing == 1 else f"{missing} cells have"
+    return f" {cells} no relative error or no time, and no point: see the tables."
 
 
 def draw(groups: Sequence[Group], reading: Reading, look: Look) -> Figure | None:
@@ -54,7 +64,7 @@ def draw(groups: Sequence[Group], reading: Reading, look: Look) -> Figure | None
 
 def _panel(axes: Axes, group: Group, reading: Reading, look: Look) -> None:
     records = drawable(group, reading)
-    published = _published(group)
+    published = published_of(group)
     times = [milliseconds(record, reading) or math.nan for record in records]
     left, right = log_axis.limits([*times, *(row.time_milliseconds for row in published)])
     places = [math.log(time / left) / math.log(right / left) for time in times]
@@ -87,7 +97,8 @@ def is_marked(record: Record) -> bool:
     return has_flagged_times(record) or record.status != Status.OK
 
 
-def _published(group: Group) -> list[PublishedRow]:
+def published_of(group: Group) -> list[PublishedRow]:
+    """The paper's points for a panel, none for an instance that is not the paper's."""
     return [row for row in table_4() if row.n in group.sizes] if is_papers_instance(group) else []
 
 
@@ -105,7 +116,7 @@ def _hollow(row: PublishedRow, look: Look) -> dict[str, Any]:
 def _handles(panels: Sequence[Group], reading: Reading, look: Look) -> list[object]:
     records = [record for group in panels for record in drawable(group, reading)]
     present = {record.method for record in records}
-    published = [row for group in panels for row in _published(group)]
+    published = [row for group in panels for row in published_of(group)]
     present |= {COUNTERPART[row.method] for row in published}
     handles: list[object] = [look.method_handle(method) for method in look.methods if method in present]
     handles += [look.size_handle(n) for n in sorted({record.n for record in records})]

@@ -9,19 +9,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reports import error_time, knob_figure, scaling_figure
-from reports.content import Run
+from reports import error_time, knob_figure
+from reports.content import Content, Run
 from reports.instances import Group
 from reports.published import is_papers_instance
-from reports.scaling import all_series
 from reports.study import Study, claims_table, read_study
 from reports.style import Look, use_house_style
 from reports.tables import Table
-
-READINGS: dict[error_time.Reading, str] = {
-    "gradient": "the gradient alone",
-    "total": "solve and gradient",
-}
+from reports.views import views
 
 
 @dataclass(frozen=True)
@@ -34,26 +29,25 @@ class Drawn:
     paths: tuple[Path, ...]
 
 
-def draw_all(groups: Sequence[Group], folder: Path, suffixes: Sequence[str]) -> list[Drawn]:
-    """Error against time under both readings, then one figure per swept method; those without a point are left out."""
+def draw_all(content: Content, folder: Path, suffixes: Sequence[str]) -> list[Drawn]:
+    """Error against time under both readings, one figure per swept method, then the views; none without a point."""
     use_house_style()
+    groups = content.groups
     records = [record for group in groups for record in group.records]
     look = Look.of((record.method for record in records), (record.n for record in records))
     drawn = []
-    for reading, words in READINGS.items():
+    for reading, words in error_time.READINGS.items():
         figure = error_time.draw(groups, reading, look)
         if figure is not None:
             title = f"Relative error against the time of {words}."
-            remarks = f"{_published(groups)}{_undrawn(groups, reading)}"
+            remarks = f"{_published(groups)}{error_time.undrawn(groups, reading)}"
             drawn.append(_save(figure, f"error_against_{reading}_time", title, remarks, folder, suffixes))
-    figure = scaling_figure.draw(all_series(groups), look)
-    if figure is not None:
-        title = "Time of solve and gradient against n."
-        drawn.append(_save(figure, "time_against_size", title, " Exponents are in the table.", folder, suffixes))
     for method in knob_figure.swept_methods(groups):
         stem = "knob_" + re.sub(r"[^A-Za-z0-9_]", "_", method)
         title, remarks = f"Error and time of {method} over its knob.", " One line per size and setting of the rest."
         drawn.append(_save(knob_figure.draw(groups, method, look), stem, title, remarks, folder, suffixes))
+    for view in views(content, look):
+        drawn += [_save(view.figure, view.stem, view.title, view.remarks, folder, suffixes)]
     return drawn
 
 
@@ -88,16 +82,9 @@ def _published(groups: Sequence[Group]) -> str:
     return " Hollow: the paper's Table 4, on its own machine, its norm and what its time covers not stated."
 
 
-def _undrawn(groups: Sequence[Group], reading: error_time.Reading) -> str:
-    missing = sum(len(group.records) - len(error_time.drawable(group, reading)) for group in groups)
-    if not missing:
-        return ""
-    cells = "1 cell has" if missing == 1 else f"{missing} cells have"
-    return f" {cells} no relative error or no time, and no point: see the tables."
-
-
 def _save(figure: Figure, stem: str, title: str, remarks: str, folder: Path, suffixes: Sequence[str]) -> Drawn:
     paths = tuple(folder / f"{stem}.{suffix}" for suffix in suffixes)
     for path in paths:
         figure.savefig(path)
+        figure.set_layout_engine("none")  # the first file has settled it, at half of a figure's cost
     return Drawn(stem, title, remarks.strip(), paths)

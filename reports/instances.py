@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bench.record import Record
@@ -45,6 +46,12 @@ class Group:
         return f"{_describe(self.problem, self.parameters)}; seed {self.seed}, {self.calls}"
 
     @property
+    def instance(self) -> str:
+        """The instance in words, after the run's name where the report has several, whatever its pairs."""
+        words = f"{_describe(self.problem, self.parameters)}; seed {self.seed}"
+        return f"{self.run}: {words}" if self.run else words
+
+    @property
     def heading(self) -> str:
         """The title, after the run's name where the report has several."""
         return f"{self.run}: {self.title}" if self.run else self.title
@@ -62,8 +69,14 @@ class Group:
     def label(self, record: Record) -> str:
         """The variant, with device, precision and threads where the group has several."""
         words = {"device": record.device, "dtype": record.dtype, "threads": f"{record.threads} threads"}
-        extra = [word for field, word in words.items() if len({getattr(other, field) for other in self.records}) > 1]
+        extra = [words[field] for field in self._several]
         return " on ".join([record.variant, ", ".join(extra)]) if extra else record.variant
+
+    @cached_property
+    def _several(self) -> list[str]:
+        """The fields that tell its records apart."""
+        fields = ("device", "dtype", "threads")
+        return [field for field in fields if len({getattr(record, field) for record in self.records}) > 1]
 
 
 def group(records: Iterable[Record], run: str = "") -> list[Group]:
@@ -106,7 +119,7 @@ def _describe(problem: str, parameters: dict[str, Any]) -> str:
         ripple = rest.pop("ripple", 0.0)
         if ripple and signal != "patches":  # pictures have none
             clauses[-1] += f" with a ripple of {_written(ripple)}"
-    if "filters" in rest:
+    if {"filters", "shape", "filter_size", "log_weight"} <= rest.keys():
         clauses += _filters(rest)
     if "transform" in rest:
         transform = str(rest.pop("transform"))

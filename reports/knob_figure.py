@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from itertools import cycle
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,13 +18,10 @@ from reports.error_axis import error_axis, has_error
 from reports.error_time import CROSS, Reading, is_marked, mark_handles, milliseconds
 from reports.instances import Group
 from reports.knobs import Curve, Knob, Value, knobs
-from reports.style import COLUMN_INCHES, PAGE_INCHES, Look, legend_below, literal, shortened, wrapped
-
-Dash = Literal["-", "--", ":", "-."] | tuple[int, tuple[int, ...]]
+from reports.style import COLUMN_INCHES, DASHES, PAGE_INCHES, Dash, Look, legend_below, literal, shortened, wrapped
 
 COLUMNS = 2
 ROW_INCHES = 1.5
-DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (2, 1)))
 TIMES: dict[Reading, str] = {"gradient": "gradient (ms)", "total": "solve + gradient (ms)"}
 
 Panel = tuple[Group, Knob]
@@ -33,12 +29,12 @@ Panel = tuple[Group, Knob]
 
 def swept_methods(groups: Sequence[Group]) -> list[str]:
     """The methods with a knob and at least one point on it."""
-    return list(dict.fromkeys(knob.method for group in groups for knob in knobs(_measured(group))))
+    return list(dict.fromkeys(knob.method for group in groups for knob in knobs(measured(group))))
 
 
 def draw(groups: Sequence[Group], method: str, look: Look) -> Figure:
     """The figure of one of the `swept_methods`; a reading that nobody timed has no row."""
-    panels = [(group, knob) for group in groups for knob in knobs(_measured(group)) if knob.method == method]
+    panels = [(group, knob) for group in groups for knob in knobs(measured(group)) if knob.method == method]
     readings = [reading for reading in TIMES if any(_times(knob, reading) for _, knob in panels)]
     height, columns = 1 + len(readings), min(COLUMNS, len(panels))
     blocks = math.ceil(len(panels) / columns)
@@ -59,7 +55,8 @@ def draw(groups: Sequence[Group], method: str, look: Look) -> Figure:
     return figure
 
 
-def _measured(group: Group) -> list[Record]:
+def measured(group: Group) -> list[Record]:
+    """The records with an error."""
     return [record for record in group.records if has_error(record)]
 
 
@@ -72,7 +69,7 @@ def _column(
     stack: Sequence[Axes], panel: Panel, readings: Sequence[Reading], look: Look, dashes: dict[str, Dash]
 ) -> None:
     group, knob = panel
-    scale = _Scale(knob)
+    scale = Scale(knob)
     records = [record for curve in knob.curves for record in curve.records]
     error = error_axis([scale.share(value) for curve in knob.curves for value in curve.values], records)
     error.draw(stack[0])
@@ -100,7 +97,7 @@ def _column(
 
 
 def _line(
-    axes: Axes, scale: _Scale, curve: Curve, heights: Sequence[float], look: Look, dashes: dict[str, Dash]
+    axes: Axes, scale: Scale, curve: Curve, heights: Sequence[float], look: Look, dashes: dict[str, Dash]
 ) -> None:
     at = [scale.position(value) for value in curve.values]
     joined = [at[index] for index in curve.joined], [heights[index] for index in curve.joined]
@@ -110,7 +107,7 @@ def _line(
     axes.plot([at[index] for index in marked], [heights[index] for index in marked], linestyle="", zorder=4, **CROSS)
 
 
-class _Scale:
+class Scale:
     """The horizontal axis: logarithmic for positive numbers, else one step per value in the knob's order."""
 
     def __init__(self, knob: Knob) -> None:
@@ -125,28 +122,33 @@ class _Scale:
         return math.log10(value) if self.logarithmic and not isinstance(value, str) else float(self.values.index(value))
 
     def share(self, value: Value) -> float:
+        """Of the axis' width."""
         return (self._linear(value) - self.left) / (self.right - self.left)
 
     def position(self, value: Value) -> float:
+        """On the axis."""
         return 10.0 ** self._linear(value) if self.logarithmic else self._linear(value)
 
     def draw(self, axes: Axes) -> None:
+        """Limits and ticks."""
         axes.set_xscale("log" if self.logarithmic else "linear")
         axes.set_xlim(*(10.0**end if self.logarithmic else end for end in (self.left, self.right)))
-        ticks = self._ticks()
+        ticks = self.ticks
         axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, index: list(ticks.values())[index]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, index: literal(list(ticks.values())[index])))
 
-    def _ticks(self) -> dict[float, str]:
-        """As many of the values as fit side by side."""
+    @property
+    def ticks(self) -> dict[float, str]:
+        """As many of the values as fit side by side, by position."""
         every = max(1, math.ceil(len(self.values) / 7))
-        return {self.position(value): _tick(value) for value in self.values[::every]}
+        return {self.position(value): tick_text(value) for value in self.values[::every]}
 
 
-def _tick(value: Value) -> str:
+def tick_text(value: Value) -> str:
+    """A value in few characters."""
     if isinstance(value, str):
-        return literal(textwrap.shorten(value, 14, placeholder="…") if " " in value else value[:14])
+        return textwrap.shorten(value, 14, placeholder="…") if " " in value else value[:14]
     return log_axis.short(value)
 
 

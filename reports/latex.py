@@ -43,7 +43,8 @@ DELIMITERS = {
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it is, on one line; a character beyond Latin-1's letters is named by its code point."""
-    return "".join(_escaped(character) for character in " ".join(text.split()))
+    escaped = "".join(_escaped(character) for character in " ".join(text.split()))
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped  # no argument of the line break before it
 
 
 def number(text: str) -> Source:
@@ -63,7 +64,7 @@ def heading(column: Column) -> Source:
 
 def to_latex_tables(content: Content, pages: Sequence[Page] = ()) -> str:
     """Every table as a `table*` with a booktabs `tabular` at the text's width; long ones in parts."""
-    scaling = [content.scaling] if content.scaling else []
+    scaling = [table for table in (content.scaling, content.crossovers) if table]
     studies = [table for page in pages for table in (page.claims, *page.study.tables)]
     tables = [*studies, *content.comparisons, *scaling, *(section.table for section in content.sections)]
     parts = [part for table in tables for part in _parts(table)]

@@ -21,23 +21,25 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
     return 10.0 ** (low - margin), 10.0 ** (high + margin)
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Round numbers within the limits: whole decades where they suffice, else parts of them."""
+def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
+    """Round numbers within the limits, about `most`: whole decades where they suffice, else parts of them."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    step = max(1, math.ceil((last - first) / MOST_TICKS))
+    step = max(1, math.ceil((last - first) / most))
+    while step > 1 and sum(low <= 10.0**power <= high for power in range(first, last + 1, step)) < 2:
+        step -= 1
     for parts in SUBDIVISIONS:
         found = [part * 10.0**power for power in range(first, last + 1, step) for part in parts]
         found = [tick for tick in found if low <= tick <= high]
-        if len(found) >= FEWEST_TICKS:
+        if len(found) >= min(FEWEST_TICKS, most - 1):
             break
     return found
 
 
-def draw(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
-    """Makes one axis logarithmic between the limits, with plain numbers at its ticks."""
+def draw(axes: Axes, which: Literal["x", "y"], low: float, high: float, most: int = MOST_TICKS) -> None:
+    """Makes one axis logarithmic between the limits, with plain numbers at its ticks, about `most` of them."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
-    axis.set_major_locator(FixedLocator(ticks(low, high)))
+    axis.set_major_locator(FixedLocator(ticks(low, high, most)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from scipy import stats
 
-from bench.record import Record, Status
+from bench.record import Record
+from reports.cells import RESOLUTION_BYTES, has_result
 from reports.instances import Group
 from reports.rounding import ABSENT
 from reports.tables import Column, Table
@@ -56,35 +58,75 @@ def fitted_half(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, floa
 class Series:
     """The cells that differ in size alone: one label, one k/n, one batch."""
 
+    instance: str
     label: str
     method: str
     k_per_n: float
     batch: int
     records: tuple[Record, ...]
 
+    @property
+    def heading(self) -> str:
+        """What the series of one panel share."""
+        return f"{self.instance}; k = {self.k_per_n:g} n, batch {self.batch}"
+
     def exponent(self, phase: str) -> Exponent | None:
         """Of a phase's time against n; None where there are fewer than three sizes."""
-        points = [
-            (record.n, seconds)
-            for record in self.records
-            if record.status in (Status.OK, Status.KINK) and (seconds := getattr(record, f"{phase}_seconds"))
-        ]
-        return fit_exponent(points)
+        return _fitted([(record.n, getattr(record, f"{phase}_seconds")) for record in self.finished])
+
+    @property
+    def memory_exponent(self) -> Exponent | None:
+        """Of the peak on the device where there is one, else on the host; not over peaks below what that resolves."""
+        return _fitted([(record.n, peak_if_resolved(record)) for record in self.finished])
+
+    @cached_property
+    def finished(self) -> list[Record]:
+        """The records that hold a result."""
+        return [record for record in self.records if has_result(record)]
+
+
+def peak_bytes(record: Record) -> int | None:
+    """Of one call: on the device where it was measured, else on the host."""
+    return record.host_peak_bytes if record.device_peak_bytes is None else record.device_peak_bytes
+
+
+def peak_if_resolved(record: Record) -> int | None:
+    """None for a peak that says no more than that it is small."""
+    peak = peak_bytes(record)
+    return peak if peak is not None and peak > RESOLUTION_BYTES else None
+
+
+def _fitted(measured: Sequence[tuple[int, float | None]]) -> Exponent | None:
+    return fit_exponent([(n, value) for n, value in measured if value])
 
 
 def all_series(groups: Sequence[Group]) -> list[Series]:
     """The series of three sizes or more, in the order of the groups; large sizes may have fewer pairs."""
     found: dict[tuple[str, str, str, float, int], list[Record]] = {}
+    words: dict[tuple[str, str], str] = {}
     for group in groups:
         instance = json.dumps([group.problem, group.parameters, group.seed], sort_keys=True)
+        words[group.run, instance] = group.instance
         for record in group.records:
             key = (group.run, instance, group.label(record), k_per_n(record), group.batch)
             found.setdefault(key, []).append(record)
     return [
-        Series(label, records[0].method, ratio, batch, tuple(sorted(records, key=lambda record: record.n)))
-        for (_, _, label, ratio, batch), records in found.items()
+        Series(
+            words[run, instance],
+            label,
+            records[0].method,
+            ratio,
+            batch,
+            tuple(sorted(records, key=lambda record: record.n)),
+        )
+        for (run, instance, label, ratio, batch), records in found.items()
         if len({record.n for record in records}) >= FEWEST_SIZES
     ]
+
+
+def by_size(records: Sequence[Record]) -> tuple[Record, ...]:
+    """Small sizes first."""
+    return tuple(sorted(records, key=lambda record: record.n))
 
 
 def k_per_n(record: Record) -> float:
@@ -100,25 +142,25 @@ def scaling_table(series: Sequence[Series]) -> Table:
         Column("batch"),
         Column("exponent of the gradient"),
         Column("exponent of solve + gradient"),
+        Column("exponent of the peak memory"),
         Column("fitted over n"),
         Column("cells that failed", numeric=False),
     )
     return Table(
-        title="Time against size: p in time ~ n^p",
+        title="Time and memory against size: p in ~ n^p",
         columns=columns,
         rows=tuple(_row(one) for one in series),
         notes=(
             "Least squares on the logarithms of the medians, ± half of the 95 % interval, over the larger half of the "
-            "sizes and four at least where there are so many. Time is that of one call on the whole batch.",
+            "sizes and four at least where there are so many. Time and memory are those of one call on the whole "
+            "batch; peaks below the 40 kB that are resolved are left out.",
         ),
     )
 
 
 def _row(series: Series) -> tuple[str, ...]:
-    gradient, total = series.exponent("gradient"), series.exponent("total")
-    failed = ", ".join(
-        f"n = {record.n}: {record.status}" for record in series.records if record.status not in (Status.OK, Status.KINK)
-    )
+    gradient, total, memory = series.exponent("gradient"), series.exponent("total"), series.memory_exponent
+    failed = ", ".join(f"n = {record.n}: {record.status}" for record in series.records if not has_result(record))
     sizes = f"{total.smallest} to {total.largest}" if total else ABSENT
-    numbers = (str(gradient) if gradient else ABSENT, str(total) if total else ABSENT, sizes)
+    numbers = (*(str(found) if found else ABSENT for found in (gradient, total, memory)), sizes)
     return (series.label, f"{series.k_per_n:g}", str(series.batch), *numbers, failed)

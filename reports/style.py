@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import seaborn as sns
@@ -15,6 +15,10 @@ from matplotlib.lines import Line2D
 COLUMN_INCHES = 3.4
 PAGE_INCHES = 7.0
 MARKER_POINTS = 5.5
+LEGEND_POINTS = 7.0
+
+Dash = Literal["-", "--", ":", "-."] | tuple[int, tuple[int, ...]]
+DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.", (0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (2, 1)))
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 
@@ -84,7 +88,7 @@ def use_house_style() -> None:
             "axes.labelsize": 7.5,
             "xtick.labelsize": 7,
             "ytick.labelsize": 7,
-            "legend.fontsize": 7,
+            "legend.fontsize": LEGEND_POINTS,
             "legend.title_fontsize": 7,
             "grid.linewidth": 0.4,
             "axes.edgecolor": "0.6",
@@ -97,7 +101,19 @@ def use_house_style() -> None:
     )
 
 
-def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+def dashes_of(look: Look, lines: Iterable[tuple[str, str]]) -> dict[str, Dash]:
+    """A dash for each line, given as its name and its method: lines of one colour differ while dashes last."""
+    taken: dict[tuple[float, float, float], int] = {}
+    dashes: dict[str, Dash] = {}
+    for name, method in lines:
+        if name not in dashes:
+            number = taken.get(look.colour(method), 0)
+            dashes[name] = DASHES[number % len(DASHES)]
+            taken[look.colour(method)] = number + 1
+    return dashes
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], points: float = LEGEND_POINTS) -> None:
     """The legend under the panels in as many columns as the figure is wide; the figure grows by its height.
 
     Constrained layout makes room in height for a legend outside, but does not notice one that is too wide.
@@ -108,6 +124,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
             loc="outside lower center",
             ncols=columns,
             frameon=False,
+            fontsize=points,
             columnspacing=1.2,
             handlelength=2.8,
         )
@@ -118,14 +135,14 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
         legend.remove()
 
 
-def wrapped(title: str) -> str:
-    """A panel's title in lines as wide as a panel."""
-    return literal("\n".join(textwrap.wrap(title, 50)))
+def wrapped(title: str, width: int = 50) -> str:
+    """A panel's title in lines as wide as a panel, `width` characters."""
+    return literal("\n".join(textwrap.wrap(title, width)))
 
 
-def shortened(name: str) -> str:
-    """A name that fits a legend."""
-    return literal(name if len(name) <= 30 else f"{name[:29]}…")
+def shortened(name: str, most: int = 30) -> str:
+    """A name that fits a legend, in `most` characters."""
+    return literal(name if len(name) <= most else f"{name[: most - 1]}…")
 
 
 def literal(text: str) -> str:

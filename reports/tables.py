@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.record import TIMING_FLAGS, Record
@@ -14,11 +14,12 @@ from reports.rounding import scientific, upper_bound
 
 @dataclass(frozen=True)
 class Column:
-    """A heading with its unit, and whether its cells are numbers (aligned right)."""
+    """A heading with its unit, whether its cells are numbers (aligned right), and the record's field behind it."""
 
     title: str
     unit: str = ""
     numeric: bool = True
+    field: str = ""
 
     @property
     def heading(self) -> str:
@@ -40,33 +41,41 @@ Cell = Callable[[Record], str]
 
 def main_table(group: Group) -> Table:
     """Every record of the group, failed ones with their status as a word."""
-    columns: list[tuple[Column, Cell]] = [
-        (Column("method", numeric=False), group.label),
-        (Column("n"), lambda record: str(record.n)),
-        (Column("k"), lambda record: str(record.k)),
-        (Column("prepare", "ms"), lambda record: time(record, "prepare")),
-        (Column("solve", "ms"), lambda record: time(record, "solve")),
-        (Column("gradient", "ms"), lambda record: time(record, "gradient")),
-        (Column("solve + gradient", "ms"), lambda record: time(record, "total")),
-        (Column("peak memory", "MiB"), lambda record: memory(record.host_peak_bytes)),
-    ]
-    if any(record.device_peak_bytes is not None for record in group.records):
-        columns.append((Column("device memory", "MiB"), lambda record: memory(record.device_peak_bytes)))
-    if any(record.kink_count for record in group.records):
-        columns.append((Column("outside the slopes"), lambda record: scientific(record.error_outside_interval)))
-    columns += [
-        (Column("relative error", "Frobenius"), relative_error),
-        (Column("max abs error"), largest_error),
-        (Column("angle", "degrees"), angle),
-        (Column("KKT residual"), lambda record: scientific(record.kkt_residual)),
-        (Column("status, flags", numeric=False), status),
-    ]
+    columns = main_columns(group.records, group.label)
     return Table(
         title=group.heading,
         columns=tuple(column for column, _ in columns),
         rows=tuple(tuple(cell(record) for _, cell in columns) for record in group.records),
         notes=_notes(group),
     )
+
+
+def main_columns(records: Sequence[Record], label: Cell) -> list[tuple[Column, Cell]]:
+    """The columns of a table of these records, and what stands in each."""
+    columns: list[tuple[Column, Cell]] = [
+        (Column("method", numeric=False), label),
+        (Column("n", field="n"), lambda record: str(record.n)),
+        (Column("k", field="k"), lambda record: str(record.k)),
+        (Column("prepare", "ms", field="prepare_seconds"), lambda record: time(record, "prepare")),
+        (Column("solve", "ms", field="solve_seconds"), lambda record: time(record, "solve")),
+        (Column("gradient", "ms", field="gradient_seconds"), lambda record: time(record, "gradient")),
+        (Column("solve + gradient", "ms", field="total_seconds"), lambda record: time(record, "total")),
+        (Column("peak memory", "MiB", field="host_peak_bytes"), lambda record: memory(record.host_peak_bytes)),
+    ]
+    if any(record.device_peak_bytes is not None for record in records):
+        column = Column("device memory", "MiB", field="device_peak_bytes")
+        columns.append((column, lambda record: memory(record.device_peak_bytes)))
+    if any(record.kink_count for record in records):
+        column = Column("outside the slopes", field="error_outside_interval")
+        columns.append((column, lambda record: scientific(record.error_outside_interval)))
+    return [
+        *columns,
+        (Column("relative error", "Frobenius", field="error_relative"), relative_error),
+        (Column("max abs error", field="error_max_abs"), largest_error),
+        (Column("angle", "degrees", field="error_angle_degrees"), angle),
+        (Column("KKT residual", field="kkt_residual"), lambda record: scientific(record.kkt_residual)),
+        (Column("status, flags", numeric=False), status),
+    ]
 
 
 def _notes(group: Group) -> tuple[str, ...]:

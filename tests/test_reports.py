@@ -663,8 +663,8 @@ def test_nothing_to_report_is_said_clearly(tmp_path: Path, make: Callable[[Path]
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no report format html: choose among csv, md, tex"):
-        write_report([tmp_path], tmp_path, {"html", *FORMATS})
+    with pytest.raises(ValueError, match="no report format docx: choose among csv, html, md, pr, tex"):
+        write_report([tmp_path], tmp_path, {"docx", *FORMATS})
 
 
 def test_the_terminal_table_aligns_and_drops_no_row(small_run: list[Record]) -> None:

@@ -65,4 +65,4 @@ def test_a_failed_size_is_named_and_not_fitted():
     (row,) = table.rows
     assert row[-1] == "n = 1024: timeout"
     assert row[-2] == "64 to 512"
-    assert row[-3] == "2.00 ± 0.00"
+    assert row[-4] == "2.00 ± 0.00"

@@ -1,0 +1,15 @@
+"""CPU against GPU: how many times faster, and what becomes of the error."""
+
+from __future__ import annotations
+
+from reports.content import Content
+from reports.plots import _pairs
+from reports.plots.theme import Plot
+from reports.style import Look
+
+ORDER = 70
+
+
+def plot(content: Content, look: Look) -> Plot | None:
+    """None where the runs have one kind of device."""
+    return _pairs.plot(content, look, "device")
