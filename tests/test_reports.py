@@ -663,7 +663,7 @@ def test_nothing_to_report_is_said_clearly(tmp_path: Path, make: Callable[[Path]
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no report format docx: choose among csv, html, md, pr, tex"):
+    with pytest.raises(ValueError, match="no report format docx: choose among html, md, tex, csv, pr"):
         write_report([tmp_path], tmp_path, {"docx", *FORMATS})
 
 
