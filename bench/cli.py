@@ -365,6 +365,34 @@ def compare(
     raise typer.Exit(verdicts.exit_code(judged))
 
 
+@app.command()
+def learn(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file such as bench/configs/learn_1d.toml.")],
+    out: Out = None,
+    ranks: Annotated[int, typer.Option(min=1, help="Processes that share every batch, on this machine.")] = 1,
+    plugin: Plugins = None,
+) -> None:
+    """Learn theta on any backend's gradients. The same command with the same --out continues where it stopped.
+
+    For ranks on several machines start it under torchrun, with --out on a file system that they share.
+    """
+    # Before any OpenMP library loads: threads that wait in a loop take a shared core from those that work, 40 ms an
+    # update where it takes 5; on an idle machine the loop would save a sixth.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from bench import learn as learning
+    from bench.learning.ranks import become_torchrun, is_under_torchrun
+
+    if is_under_torchrun() and out is None:
+        _refuse("--out: under torchrun all ranks must be given the same folder")
+    folder = out or _default_out(config)
+    with _bad_input():
+        if ranks > 1 and not is_under_torchrun():
+            learning.check(config, plugin or [])
+            plugins = [part for path in plugin or [] for part in ("--plugin", str(path))]
+            become_torchrun(ranks, ["learn", str(config), "--out", str(folder), *plugins])
+        raise typer.Exit(learning.learn(config, folder, plugin or [], _console()))
+
+
 def _measured(request: Request) -> list[Record]:
     from bench.progress import watcher
     from bench.run import run
@@ -415,7 +443,7 @@ def _bad_input() -> Iterator[None]:
     from bench.cluster import ClusterError
     from bench.config import ConfigError
     from bench.isolation import NoSocketError
-    from bench.journal import InUseError
+    from bench.lock import InUseError
 
     try:
         yield

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
+from bench.lock import LOCK, hold
 from bench.record import Record, parse_journal, read_journal, to_frame
 
-JOURNAL, LOCK, DAMAGED = "journal.jsonl", "lock", "journal.damaged"
-
-
-class InUseError(RuntimeError):
-    """Another run writes into this folder; the message says which."""
+JOURNAL, DAMAGED = "journal.jsonl", "journal.damaged"
 
 
 class Journal:
@@ -35,10 +30,7 @@ class Journal:
     def __enter__(self) -> Self:
         """Raises InUseError."""
         self._run.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
+        self._lock = hold(self._run)
         self._repair()
         self._lines = open(self._run / JOURNAL, "ab")
         return self
@@ -60,23 +52,6 @@ class Journal:
         self._lines.flush()
         os.fsync(self._lines.fileno())
         self.records[record.cell_id] = record
-
-    def _locked(self) -> IO[str]:
-        path = self._run / LOCK
-        while True:
-            lock = open(path, "a+")  # noqa: SIM115
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
-                lock.close()
-                raise InUseError(
-                    f"{self._run}: {holder} is writing into it: wait for it, or choose another --out"
-                ) from None
-            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                return lock
-            lock.close()  # its last holder had removed it when we got it
 
     def _repair(self) -> None:
         path = self._run / JOURNAL

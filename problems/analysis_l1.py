@@ -147,7 +147,7 @@ class AnalysisL1(AutodiffProblem):
         A = None if self.A is None else moved(self.A)
         return replace(self, y=moved(self.y), x_true=moved(self.x_true), W=moved(self.W), A=A)
 
-    def subset(self, samples: slice) -> AnalysisL1:
+    def subset(self, samples: slice | Tensor) -> AnalysisL1:
         return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:

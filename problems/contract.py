@@ -112,8 +112,8 @@ class Problem(abc.ABC):
         """The same problem elsewhere, or in another precision."""
 
     @abc.abstractmethod
-    def subset(self, samples: slice) -> Problem:
-        """The problem of some of the pairs."""
+    def subset(self, samples: slice | Tensor) -> Problem:
+        """The problem of some of the pairs: a run of them, or those whose numbers the tensor lists, in its order."""
 
     @abc.abstractmethod
     def theta0(self) -> Theta:

@@ -197,7 +197,7 @@ class ConvFilters(Problem):
         y, x_true, c = moved(self.y), moved(self.x_true), moved(self.c)
         return replace(self, y=y, x_true=x_true, c=c, A=A, convolution=convolution)
 
-    def subset(self, samples: slice) -> ConvFilters:
+    def subset(self, samples: slice | Tensor) -> ConvFilters:
         return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:

@@ -208,7 +208,7 @@ class PatchGame(AutodiffProblem):
         places, near = self.places.to(device), self.near.to(device)
         return replace(self, y=y, x_true=x_true, guide=guide, start=start, places=places, near=near)
 
-    def subset(self, samples: slice) -> PatchGame:
+    def subset(self, samples: slice | Tensor) -> PatchGame:
         return replace(self, y=self.y[samples], x_true=self.x_true[samples], guide=self.guide[samples])
 
     def theta0(self) -> Theta:

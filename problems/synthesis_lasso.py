@@ -138,7 +138,7 @@ class SynthesisLasso(AutodiffProblem):
         A = None if self.A is None else moved(self.A)
         return replace(self, y=moved(self.y), x_true=moved(self.x_true), D=moved(self.D), A=A)
 
-    def subset(self, samples: slice) -> SynthesisLasso:
+    def subset(self, samples: slice | Tensor) -> SynthesisLasso:
         return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:

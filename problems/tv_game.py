@@ -172,7 +172,7 @@ class TvGame(AutodiffProblem):
         graph, weights = self.graph.to(device, dtype), self.weights.to(device, dtype)
         return replace(self, y=y, x_true=x_true, graph=graph, weights=weights)
 
-    def subset(self, samples: slice) -> TvGame:
+    def subset(self, samples: slice | Tensor) -> TvGame:
         return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:

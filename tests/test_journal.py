@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import journal
-from bench.journal import InUseError, Journal
+from bench.journal import Journal
+from bench.lock import InUseError
 from bench.record import Record, Status, parse_journal, read_journal
 
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,1 @@
+"""Upper-level learning: `python -m bench learn CONFIG`."""

@@ -1,0 +1,179 @@
+"""The configuration of `learn`: TOML in, what it names found and built, every mistake one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import torch
+
+from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
+from bench.config import ConfigError, Count, Device, Dtype, Entry, Seconds, Table, validated
+from bench.learning.ranks import local_device
+from methods.contract import Method
+from methods.learners._schedules import SCHEDULES, Schedule
+from methods.learners.contract import Learner, learner_class
+from problems.contract import Problem
+from problems.registry import UnknownKey, nearest
+
+HOW_IT_RUNS = frozenset({"title", "plugins", "threads", "checkpoint_seconds"})
+"""Keys that a run may be continued under another value of."""
+
+Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+
+
+class ProblemTable(Entry):
+    """`[problem]`: a family and its settings, `pairs` of which are for training."""
+
+    family: str = "analysis_l1"
+
+
+class Backend(Entry):
+    """`[backend]`: a method and its parameters."""
+
+    key: str = "active_set_adjoint"
+
+
+class LearnerTable(Entry):
+    """`[learner]`."""
+
+    key: str = "gradient_descent"
+
+
+class ScheduleTable(Entry):
+    """`[schedule]`."""
+
+    key: str = "constant"
+
+
+class Readings(Table):
+    """`[readings]`: what BLORC's paper says in more than one way. The defaults are Algorithm 4.1 as printed.
+
+    Three more stand where they belong: the half of the lower level is `fidelity` of `[problem]` (X.1), gamma is `gamma`
+    of the backend `blorc` (X.10), the seeds, of which the paper names none, are `seed` (shuffles) and `seed` of
+    `[problem]`.
+    """
+
+    loss_factor: Positive = 1.0
+    """Of ||x* - x_t||^2: 1 gives Algorithm 4.1's 2 (x* - x_t), 0.5 Corollary 3.3's x* - x_t (X.2, X.6)."""
+    batch_reduction: Literal["sum", "mean"] = "sum"
+    """Algorithm 4.1 accumulates and does not divide; the text averages (X.3)."""
+    psnr_peak: Positive = 1.0
+    """The signals' peak (J.12); the paper gives no formula (X.15)."""
+    psnr_average: Literal["signals", "errors"] = "signals"
+    """The mean of the signals' PSNR, or the PSNR of their mean squared error (U.8)."""
+
+
+class LearnConfig(Table):
+    """The whole document."""
+
+    title: str = ""
+    plugins: tuple[str, ...] = ()
+    """Third parties' files, relative to the configuration's folder."""
+    epochs: Count = 750
+    batch: Count = 100
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Of the shuffles: epoch e is shuffled by numpy's default generator seeded with (seed, e)."""
+    validation_pairs: Annotated[int, pydantic.Field(ge=0)] = 400
+    """Drawn after those for training, by the same settings."""
+    warm: bool = True
+    """Whether a pair's lower level starts from its solution of the epoch before."""
+    device: Device = "cpu"
+    dtype: Dtype = "float64"
+    threads: Count | None = None
+    """Of each rank; left out, the machine's cores shared out."""
+    checkpoint_seconds: Seconds = 30.0
+    problem: ProblemTable = ProblemTable()
+    backend: Backend = Backend()
+    learner: LearnerTable = LearnerTable()
+    schedule: ScheduleTable = ScheduleTable()
+    readings: Readings = Readings()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides theta, as JSON."""
+        return self.model_dump(mode="json", exclude=set(HOW_IT_RUNS))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration with everything that it names."""
+
+    config: LearnConfig
+    training: Problem
+    validation: Problem | None
+    method: Method
+    learner: Learner
+    schedule: Schedule
+
+
+def parse(document: dict[str, Any], file: Path) -> LearnConfig:
+    """Raises ConfigError."""
+    return validated(LearnConfig, document, str(file), "")
+
+
+def resolve(config: LearnConfig, file: Path, plugins: Sequence[Path]) -> Experiment:
+    """With the data, on the device. Raises ConfigError."""
+    device = local_device(config.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"{file}: device: there is no {device} here: {torch.cuda.device_count()} GPUs were found")
+    try:
+        catalogue = Catalogue.of([*(file.parent / name for name in config.plugins), *plugins])
+    except PluginError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    training, validation = _problems(config, catalogue, str(file), device)
+    method = _method(config, catalogue, str(file))
+    if (refusal := method.refusal(training.subset(slice(0, config.batch)))) is not None:
+        raise ConfigError(f"{file}: backend: {config.backend.key} cannot run on {config.problem.family}: {refusal}")
+    return Experiment(config, training, validation, method, _learner(config, str(file)), _schedule(config, str(file)))
+
+
+def _problems(
+    config: LearnConfig, catalogue: Catalogue, file: str, device: torch.device
+) -> tuple[Problem, Problem | None]:
+    """Built as one: a pair depends on the seed and on its number alone, and operators on neither."""
+    try:
+        family = catalogue.problem(config.problem.family)
+    except NoSuchKeyError as error:
+        raise ConfigError(f"{file}: problem.family: {error}") from None
+    settings: Any = validated(family.settings_type, config.problem.settings, file, "problem", ProblemTable)
+    pairs = settings.pairs
+    if config.batch > pairs:
+        raise ConfigError(f"{file}: batch: {config.batch} is more than problem.pairs = {pairs}: use {pairs} or less")
+    try:
+        built = family.build(settings.model_copy(update={"pairs": pairs + config.validation_pairs}))
+    except Exception as error:  # of a third party's family, too
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{file}: problem: {config.problem.family} cannot be built: {text}") from None
+    if built.batch != pairs + config.validation_pairs:
+        wrong = f"{config.problem.family} has {built.batch} pairs of these settings, not {pairs} for training and"
+        raise ConfigError(f"{file}: problem: {wrong} {config.validation_pairs} for validation")
+    built = built.to(device, getattr(torch, config.dtype))
+    validation = built.subset(slice(pairs, None)) if config.validation_pairs else None
+    return built.subset(slice(0, pairs)), validation
+
+
+def _method(config: LearnConfig, catalogue: Catalogue, file: str) -> Method:
+    try:
+        method = catalogue.method(config.backend.key)
+    except NoSuchKeyError as error:
+        raise ConfigError(f"{file}: backend.key: {error}") from None
+    return validated(method, config.backend.settings, file, "backend", Backend)
+
+
+def _learner(config: LearnConfig, file: str) -> Learner:
+    try:
+        learner = learner_class(config.learner.key)
+    except UnknownKey as error:
+        raise ConfigError(f"{file}: learner.key: {error}") from None
+    return validated(learner, config.learner.settings, file, "learner", LearnerTable)
+
+
+def _schedule(config: LearnConfig, file: str) -> Schedule:
+    key = config.schedule.key
+    if key not in SCHEDULES:
+        raise ConfigError(f"{file}: schedule.key: there is no '{key}': {nearest(key, list(SCHEDULES))}")
+    return validated(SCHEDULES[key], config.schedule.settings, file, "schedule", ScheduleTable)

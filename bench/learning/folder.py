@@ -1,0 +1,111 @@
+"""The folder of a training: config.toml, environment.json, curves.jsonl, checkpoint.npz, theta.npz, status.json.
+
+The checkpoint alone decides where a training continues; the other files are for the reader.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import shutil
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench import environment
+from bench.config import ConfigError
+from bench.learning import checkpoint
+from bench.learning.checkpoint import CHECKPOINT, THETA
+from bench.learning.curves import Curves, Point, read
+from bench.learning.trainer import Training
+from bench.lock import LOCK, hold
+from bench.whole_file import write_whole
+from problems.contract import input_sha256
+
+SCHEMA = 1
+STATUS = "status.json"
+
+
+class Outcome(enum.StrEnum):
+    """The word of `status.json`."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+def continue_from(folder: Path, training: Training) -> bool:
+    """Puts a training where its folder's checkpoint is; says whether there is one. Raises ConfigError."""
+    path = folder / CHECKPOINT
+    stored = checkpoint.read(path)
+    if stored is None:
+        return False
+    about, arrays = stored
+    difference = checkpoint.first_difference(about.get("identity"), _identity(training))
+    if difference is not None:
+        raise ConfigError(f"{folder}: holds another training: {difference}: choose another --out")
+    training.restore(about["counts"], arrays)
+    return True
+
+
+def _identity(training: Training) -> dict[str, Any]:
+    given = training.experiment
+    return {"schema": SCHEMA, **given.config.identity, "data_sha256": input_sha256(given.training)}
+
+
+class Folder:
+    """Held by rank 0 of a training while it runs; a second process is refused."""
+
+    def __init__(self, path: Path, config_path: Path, training: Training) -> None:
+        self._path, self._config_path, self._training = path, config_path, training
+        self._last: Point | None = None
+
+    def __enter__(self) -> Self:
+        """Raises InUseError."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._closing = ExitStack()
+        lock = hold(self._path)
+        self._closing.callback(lock.close)
+        self._closing.callback((self._path / LOCK).unlink)
+        copied = self._path / "config.toml"
+        if self._config_path.resolve() != copied.resolve():
+            shutil.copyfile(self._config_path, copied)
+        machine = {**environment.describe(), "command": sys.argv, "ranks": self._training.ranks.count}
+        write_whole(self._path / "environment.json", json.dumps(machine, indent=2) + "\n")
+        self._curves = self._closing.enter_context(Curves(self._path, self._training.position.epoch))
+        self._last = next(reversed(read(self._path)), None)
+        self.write_status(Outcome.RUNNING)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def append(self, point: Point) -> None:
+        """One more epoch of the curves."""
+        self._curves.append(point)
+        self._last = point
+
+    def save(self) -> None:
+        """The checkpoint, and theta by itself."""
+        self._curves.settle()
+        training = self._training
+        about = {"identity": _identity(training), "counts": training.position.counts}
+        checkpoint.write(self._path / CHECKPOINT, about, training.arrays)
+        counts = {name: training.position.counts[name] for name in ("epoch", "updates")}
+        checkpoint.write(self._path / THETA, {**counts, **training.experiment.config.identity}, training.theta)
+
+    @property
+    def last(self) -> Point | None:
+        """The newest point of the curves."""
+        return self._last
+
+    def write_status(self, outcome: Outcome, message: str = "") -> None:
+        counts = self._training.position.counts
+        last = None if self._last is None else json.loads(self._last.to_line())
+        status = {"status": outcome, "message": message, "epochs": self._training.experiment.config.epochs, **counts}
+        write_whole(self._path / STATUS, json.dumps({**status, "last_epoch": last}, indent=2) + "\n")

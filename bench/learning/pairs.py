@@ -1,0 +1,106 @@
+"""Training pairs with each pair's last solution, from which its next one starts."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bench.call import Call
+from bench.learning.ranks import Ranks
+from methods.contract import Method, Solution
+from problems.contract import Problem, Structure, Theta
+
+Numbers = Tensor
+"""Of pairs, int64."""
+
+
+class Pairs:
+    """A problem of M pairs, x* and u of each as they were last solved: M (n + k) numbers.
+
+    A batch is a view of the problem, gathered by the pairs' numbers: nothing is built anew.
+    """
+
+    def __init__(self, problem: Problem, method: Method, warm: bool) -> None:
+        self.problem, self._method, self._warm = problem, method, warm
+        like = next(iter(problem.theta0().values()))
+        self.x: Float[Tensor, "M ..."] = like.new_zeros((problem.batch, *problem.x_shape))
+        self.u: Float[Tensor, "M ..."] = like.new_zeros((problem.batch, *problem.u_shape))
+        self.seen: Bool[Tensor, " M"] = torch.zeros(problem.batch, dtype=torch.bool, device=like.device)
+        """Whether u is there: not before a pair's first visit, and never after a method without certificates."""
+        self.unconverged = 0
+        """Calls whose solver stopped before its tolerance."""
+        self._fresh: list[Numbers] = []
+
+    def gradient(self, theta: Theta, numbers: Numbers) -> tuple[Tensor, Theta]:
+        """The loss and the hypergradient, each summed over these pairs."""
+        if len(numbers) == 0:
+            zero = {name: torch.zeros_like(value) for name, value in theta.items()}
+            return next(iter(zero.values())).new_zeros(()), zero
+        part = self.problem.subset(numbers)
+        call = Call.prepare(self._method, part)
+        solutions = self._solved(call, theta, numbers)
+        return part.loss(_whole([solution.x for solution in solutions]), theta), call.gradient(theta, solutions)
+
+    def solve(self, theta: Theta, numbers: Numbers) -> None:
+        """Brings x and u of these pairs up to theta."""
+        if len(numbers):
+            self._solved(Call.prepare(self._method, self.problem.subset(numbers)), theta, numbers)
+
+    def _solved(self, call: Call, theta: Theta, numbers: Numbers) -> list[Solution]:
+        warm = self._warm and bool(self.seen.index_select(0, numbers).all())
+        solutions = call.solve(theta, self._starts(numbers, len(call.prepared)) if warm else None)
+        self.unconverged += sum(not solution.converged for solution in solutions)
+        self.x.index_copy_(0, numbers, _whole([solution.x for solution in solutions]))
+        certificates = [solution.u for solution in solutions if solution.u is not None]
+        if len(certificates) == len(solutions):
+            self.u.index_copy_(0, numbers, _whole(certificates))
+            self.seen.index_fill_(0, numbers, True)
+        self._fresh.append(numbers)
+        return solutions
+
+    def _starts(self, numbers: Numbers, parts: int) -> list[Solution]:
+        x, u = self.x.index_select(0, numbers), self.u.index_select(0, numbers)
+        if parts == 1:
+            return [Solution(x, u, 0)]
+        return [Solution(x[pair : pair + 1], u[pair : pair + 1], 0) for pair in range(parts)]
+
+    def exchange(self, ranks: Ranks) -> None:
+        """Gives every rank what each has solved since the last exchange; no pair may have been solved by two."""
+        fresh, self._fresh = self._fresh, []
+        if ranks.count == 1:
+            return
+        mine = torch.zeros_like(self.seen)
+        for numbers in fresh:
+            mine[numbers] = True
+        anyone = ranks.sum(mine.to(self.x.dtype)) > 0
+        for held in (self.x, self.u):
+            rows = mine.reshape(-1, *[1] * (held.ndim - 1))
+            held[anyone] = ranks.sum(torch.where(rows, held, torch.zeros_like(held)))[anyone]
+        self.seen |= ranks.sum((mine & self.seen).to(self.x.dtype)) > 0
+
+    def squared_errors(self) -> Float[Tensor, " M"] | None:
+        """Of each pair's last x*, the mean over its entries; None where x is no signal but its code."""
+        x_true = self.problem.tensors().get("x_true")
+        if x_true is None or x_true.shape != self.x.shape or Structure.IDENTITY_K in self.problem.structure:
+            return None
+        return (self.x - x_true).square().flatten(1).mean(1)
+
+    @property
+    def arrays(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of it, by name; `restore` takes the same."""
+        return {"x": self.x, "u": self.u, "seen": self.seen}
+
+    def restore(self, arrays: dict[str, Tensor]) -> None:
+        for name, held in self.arrays.items():
+            held.copy_(arrays[name])
+
+
+def _whole(parts: list[Tensor]) -> Tensor:
+    return parts[0].detach() if len(parts) == 1 else torch.cat(parts).detach()
+
+
+def psnr_db(squared_errors: Float[Tensor, " M"], peak: float, average: str) -> float:
+    """10 log10(peak^2 / error): the mean over the signals, or of the signals' mean error."""
+    errors = squared_errors.mean(0, keepdim=True) if average == "errors" else squared_errors
+    return float((10 * (peak**2 / errors).log10()).mean())
