@@ -293,10 +293,11 @@ def sizes_of(found: Any) -> dict[tuple[str, str], list[int]]:
 def test_the_reviews_configuration_has_its_axes():
     records = planned("review_table_4_1")
     found = sizes_of(curves(records, review_table_4_1.label, review_table_4_1.AXES))
-    sides, steps = (12, 16, 23, 32, 45, 64, 91), [10, 20, 40, 80, 160]
+    dense = (12, 14, 16, 18, 20, 23, 26, 29, 32, 36)
+    sides, steps = (*dense, 45, 54, 64, 76, 91), [10, 14, 20, 28, 40, 57, 80, 113, 160]
     for label in METHODS:
-        assert found[label, "N"] == [side**2 for side in (sides[:4] if "dense" in label else sides)]
-        assert found[label, "R"] == [10, 20, 40, 80, 160]  # 3 x 3 taps and a weight per filter
+        assert found[label, "N"] == [side**2 for side in (dense if "dense" in label else sides)]
+        assert found[label, "R"] == [10, 20, 30, 40, 60, 80, 110, 160]  # 3 x 3 taps and a weight per filter
     assert {key for key in found if key[1] == "T"} == {("unrolled_reverse", "T"), ("unrolled_forward", "T")}
     assert all(found[label, "T"] == steps for label in ("unrolled_reverse", "unrolled_forward"))
     assert config.load(CONFIGS / "review_table_4_1.toml").study == "review_table_4_1"
@@ -306,8 +307,8 @@ def test_table_1s_configuration_has_its_axes():
     found = sizes_of(curves(planned("table1_memory"), table1_memory.label, table1_memory.AXES))
     unrolled = ("unrolled_reverse", "unrolled_reverse[checkpoint_every=20]")
     for label in (*(name for name, _, _ in table1_memory.CLAIMED), unrolled[1]):
-        assert found[label, "N"] == [32, 64, 96, 128, 192, 256, 384, 512]
-    assert all(found[label, "T"] == [100, 200, 400, 800, 1600] for label in unrolled)
+        assert found[label, "N"] == [64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512]
+    assert all(found[label, "T"] == [100, 141, 200, 283, 400, 566, 800, 1131, 1600] for label in unrolled)
     assert config.load(CONFIGS / "table1_memory.toml").study == "table1_memory"
 
 
@@ -315,11 +316,11 @@ def test_a_real_run_makes_its_page(tmp_path):
     """Three small cells through the command, and the report of them."""
     run, out = tmp_path / "run", tmp_path / "report"
     path = str(CONFIGS / "table1_memory.toml")
-    only = "method=active_set_adjoint,n=32,n=64,n=96"
+    only = "method=active_set_adjoint,n=64,n=96,n=128"
     result = CliRunner().invoke(cli.app, ["run", path, "--out", str(run), "--only", only])
     assert result.exit_code == 0, result.output
     records = read_journal(run)
-    assert sorted(record.n for record in records) == [32, 64, 96]
+    assert sorted(record.n for record in records) == [64, 96, 128]
     assert {record.status for record in records} == {"ok"}
     result = CliRunner().invoke(cli.app, ["report", str(run), "--out", str(out), "--format", "md"])
     assert result.exit_code == 0, result.output
