@@ -15,6 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.record import Record
+from reports.rounding import ABSENT
 from reports.style import Look
 from reports.tables import Column, Table
 
@@ -66,12 +67,14 @@ class Study:
     figures: tuple[StudyFigure, ...] = ()
 
 
+COLUMNS = ("source", "published", "this run", "verdict", "what decides")
+
+
 def claims_table(study: Study) -> Table:
     """What is published beside ours, a row each."""
-    columns = tuple(Column(title, numeric=False) for title in ("source", "published", "this run", "verdict"))
+    columns = tuple(Column(title, numeric=False) for title in COLUMNS)
     rows = tuple(
-        (claim.source, claim.published, claim.ours, f"{claim.verdict}: {claim.why}" if claim.why else claim.verdict)
-        for claim in study.claims
+        (claim.source, claim.published, claim.ours, str(claim.verdict), claim.why or ABSENT) for claim in study.claims
     )
     return Table(f"{study.title}: what is published, and this run", columns, rows, ())
 
