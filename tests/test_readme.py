@@ -4,13 +4,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 
 from bench.record import Status, read_journal
+from reports.study import Verdict, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "bench" / "configs"
+STUDIES = ROOT / "reports" / "studies"
 README = (ROOT / "README.md").read_text()
 
 
@@ -60,6 +63,15 @@ def test_its_numbers_are_those_of_the_reference_run(tmp_path):
     for cells in quoted:
         method = cells.pop("method").strip("`")
         assert {name: printed[method][name] for name in cells} == cells
+
+
+def test_its_verdicts_are_those_of_the_studies():
+    """Each row of the README counts the claims of that study's kept run, as its page does."""
+    quoted = re.findall(r"^\| \[`(\w+)`\]\((\S+)/report/report\.md\) \|.*\| ([^|]*) \|$", README, re.MULTILINE)
+    assert {name for name, *_ in quoted} == {path.stem for path in STUDIES.glob("*.py") if path.stem[0] != "_"}
+    for name, folder, said in quoted:
+        verdicts = Counter(claim.verdict for claim in read_study(name, read_journal(ROOT / folder)).claims)
+        assert said == ", ".join(f"{verdicts[kind]} {kind}" for kind in Verdict if verdicts[kind])
 
 
 def table(text):
