@@ -58,7 +58,7 @@ def test_its_numbers_are_those_of_the_reference_run(tmp_path):
     sections = (tmp_path / "report.md").read_text().split("### ")
     (section,) = [text for text in sections if text.startswith("analysis_l1: picture patches") and "100 pairs" in text]
     printed = {cells["method"]: cells for cells in table(section) if cells["n"] == "64"}
-    quoted = list(table(README.split("## Your method")[0]))
+    quoted = list(table(README.split("## What the papers claim")[0]))
     assert len(quoted) >= 7
     for cells in quoted:
         method = cells.pop("method").strip("`")
