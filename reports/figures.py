@@ -87,7 +87,7 @@ def _save(figure: Figure, stem: str, title: str, remarks: str, folder: Path, suf
     paths = tuple(folder / f"{stem}.{suffix}" for suffix in suffixes)
     for path in paths:
         figure.savefig(path)
-        if path.suffix == ".png":
+        if path.suffix == ".png" and not any(axes.images for axes in figure.axes):  # a colour scale needs them all
             _with_a_palette(path)
         figure.set_layout_engine("none")  # the first file has settled it, at half of a figure's cost
     return Drawn(stem, title, remarks.strip(), paths)
