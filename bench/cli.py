@@ -197,7 +197,9 @@ def reproduce(
 
 @app.command("report")
 def report_(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `run` wrote.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders that `run` wrote, or one that `learn` did.")
+    ],
     format_: Annotated[
         list[str] | None, typer.Option("--format", help="html, md, tex, csv or pr; left out, all.")
     ] = None,
@@ -207,6 +209,9 @@ def report_(
     formats = {part.strip() for given in format_ or [] for part in given.split(",")} or set(FORMATS)
     for unknown in sorted(formats - set(FORMATS)):
         _refuse(f"--format {unknown}: choose from {', '.join(FORMATS)}")
+    if any(_holds_trainings(folder) for folder in runs):
+        _report_trainings(runs, out, formats if format_ else None)
+        return
     from bench import journal
 
     for folder in runs:
@@ -217,6 +222,27 @@ def report_(
 
     changes = [_changes(a, b) for a, b in itertools.pairwise(runs)] if formats & {"html", "pr"} else []
     for path in write_report(runs, out or runs[0] / "report", formats, changes):
+        typer.echo(str(path))
+
+
+def _holds_trainings(folder: Path) -> bool:
+    return (folder / "outcomes.jsonl").exists() or (folder / "curves.jsonl").exists()
+
+
+def _report_trainings(runs: list[Path], out: Path | None, formats: set[str] | None) -> None:
+    """Of one folder that `learn` wrote; `formats` are those that were asked for."""
+    from reports.trainings_page import FORMATS as OWN
+    from reports.trainings_page import write_trainings
+
+    if len(runs) > 1:
+        _refuse(f"{runs[0]}: trainings are reported one folder at a time")
+    if unknown := sorted((formats or set()) - set(OWN)):
+        _refuse(f"--format {unknown[0]}: of trainings, choose from {', '.join(OWN)}")
+    try:
+        written = write_trainings(runs[0], out or runs[0] / "report", formats or set(OWN))
+    except ValueError as error:
+        _refuse(str(error))
+    for path in written:
         typer.echo(str(path))
 
 
@@ -391,6 +417,30 @@ def learn(
             plugins = [part for path in plugin or [] for part in ("--plugin", str(path))]
             become_torchrun(ranks, ["learn", str(config), "--out", str(folder), *plugins])
         raise typer.Exit(learning.learn(config, folder, plugin or [], _console()))
+
+
+@app.command()
+def denoise(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A TOML file such as bench/configs/denoise_bundled.toml.")
+    ],
+    out: Out = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Of PNG or JPEG pictures, in place of the configuration's.")
+    ] = None,
+) -> None:
+    """Learned transforms and baselines on noisy pictures. The same command with the same --out continues."""
+    from bench import denoise as denoising
+
+    run = out or _default_out(config)
+    with _bad_input(), _interruptible(f"stopped; the same command with --out {run} continues"):
+        denoised = denoising.denoise(config, run, str(folder) if folder else None, _console())
+    from reports import denoised as report
+
+    report.print_tables(denoised, _console())
+    for path in report.write(denoised):
+        typer.echo(str(path))
+    raise typer.Exit(1 if any(score.message for score in denoised.scores) else 0)
 
 
 def _measured(request: Request) -> list[Record]:

@@ -163,11 +163,16 @@ def parse(document: dict[str, Any], file: str) -> Config:
     return config
 
 
+NOT_OF_CELLS = ("learn_", "denoise_")
+"""How the names of studies start whose pages are made of trainings and of pictures."""
+
+
 def _check_names(config: Config, file: str) -> None:
     named = [("measure.quantities", name, "bench.quantities") for name in config.measure.quantities]
     named += [("study", config.study, "reports.studies")] if config.study is not None else []
     for key, name, package in named:
-        if name not in (known := registry.keys(package)):
+        known = [one for one in registry.keys(package) if not one.startswith(NOT_OF_CELLS)]
+        if name not in known:
             raise ConfigError(f"{file}: {key}: there is no '{name}': {registry.nearest(name, known)}")
 
 

@@ -1,73 +1,189 @@
-"""The command `learn`: a training from its configuration to its folder, continued where one was stopped."""
+"""The command `learn`: trainings from their configuration to their folder, continued where one was stopped."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 from rich.console import Console
 
 from bench import config
-from bench.learning import ranks
-from bench.learning.config import parse, resolve
+from bench.config import ConfigError
+from bench.learning import curves, ranks
+from bench.learning.checkpoint import CHECKPOINT
+from bench.learning.config import resolve
 from bench.learning.curves import Point
-from bench.learning.folder import Folder, Outcome, continue_from
+from bench.learning.folder import STATUS, Folder, Status, continue_from, copy_config
+from bench.learning.judge import Judge
+from bench.learning.matrix import Run, expand
+from bench.learning.outcome import OUTCOMES, SCHEMA, Outcome, read
 from bench.learning.show import Show, point_words, show
 from bench.learning.trainer import Position, Training, TrainingError, Watch
+from bench.lock import LOCK, hold
 from bench.threads import set_threads
+from bench.whole_file import write_whole
 
 FINE, FAILED = 0, 1
 
 
 def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Console) -> int:
-    """The exit code: 0 finished, 1 stopped or failed, with a checkpoint. One rank of as many as torchrun has started.
+    """The exit code: 0 all are finished, 1 one is stopped or failed. One rank of as many as torchrun has started.
 
     Raises ConfigError and InUseError before anything is written.
     """
-    settings = parse(config.read(config_path), config_path)
-    set_threads(settings.threads or max(1, (os.cpu_count() or 1) // ranks.processes_here()))
-    experiment = resolve(settings, config_path, plugins)
-    team = ranks.join(ranks.local_device(settings.device))
-    training = Training(experiment, team)
-    continued = continue_from(out, training)
+    runs = expand(config.read(config_path), config_path)
+    _use_threads(runs[0])
+    _fits(out, runs)
+    known = {outcome.run: outcome for outcome in read(out)}
+    experiments = {
+        run.name: resolve(run.config, config_path, plugins)
+        for run in runs
+        if run.name not in known or not _is_done(known[run.name], run)
+    }
+    team = ranks.join(ranks.local_device(runs[0].config.device))
+    judge, codes = Judge(), []
     with ExitStack() as closing:
         closing.callback(team.close)
+        if runs[0].name and team.rank == 0:  # a single training's folder is held while it trains
+            closing.enter_context(_held(out))
         asked = closing.enter_context(_Asked())
-        if team.rank != 0:
-            return _finished(training, _Follower(asked))
-        folder = closing.enter_context(Folder(out, config_path, training))
-        if continued:
-            _print(console, f"{out}: continues after {_far(training)}")
-        shown = show(console, settings.epochs, experiment.training.batch, training.position)
-        leader = _Leader(folder, shown, asked, settings.checkpoint_seconds)
-        try:
-            with shown:
-                code = _finished(training, leader)
-        except TrainingError as error:
-            if training.position.done < experiment.training.batch:  # an epoch without its validation is done again
-                folder.save()
-            folder.write_status(Outcome.FAILED, str(error))
-            _print(console, f"error: {error}")
-            return FAILED
-        folder.write_status(Outcome.FINISHED if code == FINE else Outcome.STOPPED)
-        words = point_words(folder.last) if folder.last is not None else "no epoch is whole yet"
-        _print(console, f"{'finished' if code == FINE else 'stopped'}: {_far(training)}: {words}")
-        _print(console, f"training: {out}" if code == FINE else f"the same command with --out {out} continues")
-        return code
+        for number, run in enumerate(runs, 1):
+            if run.name not in experiments:
+                codes.append(FINE)
+                if team.rank == 0:
+                    _print(console, _done_words(known[run.name]))
+                continue
+            if run.name and team.rank == 0:
+                _print(console, f"{number}/{len(runs)} {run.name}")
+            _use_threads(run)
+            training = Training(experiments.pop(run.name), team)
+            ended = _trained(training, config_path, out, run, asked, console)
+            codes.append(FINE if ended is Status.FINISHED else FAILED)
+            if ended is Status.STOPPED or (ended is Status.FAILED and team.count > 1):  # the others have died of it
+                return FAILED
+            if team.rank == 0:
+                known[run.name] = _outcome(run, training, ended, judge, out)
+                written = (known[each.name] for each in runs if each.name in known)
+                write_whole(out / OUTCOMES, "".join(f"{outcome.to_line()}\n" for outcome in written))
+                if known[run.name].psnr:
+                    _print(console, _test_words(known[run.name]))
+    return max(codes)
 
 
 def check(config_path: Path, plugins: Sequence[Path]) -> None:
     """Says before any rank is started what all of them would. Raises ConfigError."""
-    resolve(parse(config.read(config_path), config_path), config_path, plugins)
+    for run in expand(config.read(config_path), config_path):
+        resolve(run.config, config_path, plugins)
 
 
-def _finished(training: Training, watch: Watch) -> int:
-    return FINE if training.run(watch) else FAILED
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """The folder of several trainings. Raises InUseError."""
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out):
+        try:
+            yield
+        finally:
+            (out / LOCK).unlink()
+
+
+def _use_threads(run: Run) -> None:
+    set_threads(run.config.threads or max(1, (os.cpu_count() or 1) // ranks.processes_here()))
+
+
+def _fits(out: Path, runs: Sequence[Run]) -> None:
+    """One training and several make different folders. Raises ConfigError."""
+    several = bool(runs[0].name)
+    if several and (out / CHECKPOINT).exists():
+        raise ConfigError(f"{out}: holds one training, not the {len(runs)} of this: choose another --out")
+    if not several and any(outcome.run for outcome in read(out)):
+        raise ConfigError(f"{out}: holds several trainings, not the one of this: choose another --out")
+
+
+def _is_done(outcome: Outcome, run: Run) -> bool:
+    """Whether it is of this very training, and need not be done again; one that failed is."""
+    return outcome.status == "finished" and outcome.config == _told(run)
+
+
+def _told(run: Run) -> dict[str, Any]:
+    test = run.config.test
+    told = {**run.config.identity, "test": None if test is None else test.model_dump(mode="json")}
+    return cast(dict[str, Any], json.loads(json.dumps(told)))
+
+
+def _trained(training: Training, config_path: Path, out: Path, run: Run, asked: _Asked, console: Console) -> Status:
+    own, settings, team = out / run.name, run.config, training.ranks
+    continued = continue_from(own, training)
+    if team.rank != 0:
+        return Status.FINISHED if training.run(_Follower(asked)) else Status.STOPPED
+    with ExitStack() as closing:
+        if run.name:
+            copy_config(config_path, out)
+        folder = closing.enter_context(Folder(own, None if run.name else config_path, training))
+        if continued:
+            _print(console, f"{own}: continues after {_far(training)}")
+        shown = show(console, settings.epochs, training.experiment.training.batch, training.position)
+        leader = _Leader(folder, shown, asked, settings.checkpoint_seconds)
+        try:
+            with shown:
+                status = Status.FINISHED if training.run(leader) else Status.STOPPED
+        except TrainingError as error:
+            if training.position.done < training.experiment.training.batch:  # one without its validation is done again
+                folder.save()
+            folder.write_status(Status.FAILED, str(error))
+            _print(console, f"error: {error}")
+            return Status.FAILED
+        folder.write_status(status)
+        words = point_words(folder.last) if folder.last is not None else "no epoch is whole yet"
+        _print(console, f"{status}: {_far(training)}: {words}")
+        finished = status is Status.FINISHED
+        _print(console, f"training: {own}" if finished else f"the same command with --out {out} continues")
+        return status
+
+
+def _outcome(run: Run, training: Training, ended: Status, judge: Judge, out: Path) -> Outcome:
+    experiment, position = training.experiment, training.position
+    last = next(reversed(curves.read(out / run.name)), None)
+    message = str(json.loads((out / run.name / STATUS).read_text())["message"])
+    finished = ended is Status.FINISHED
+    psnr, failed = judge.judged(experiment, training.theta) if finished else ({}, {})
+    return Outcome(
+        schema=SCHEMA,
+        run=run.name,
+        settings=run.settings,
+        config=_told(run),
+        problem=experiment.training.parameters,
+        status="finished" if finished else "failed",
+        message=message,
+        epochs=position.epoch,
+        updates=position.updates,
+        gradients=position.gradients,
+        seconds=position.seconds,
+        training_loss=last.training_loss if last else None,
+        validation_loss=last.validation_loss if last else None,
+        psnr=psnr,
+        failed_denoisers=failed,
+    )
+
+
+def _done_words(outcome: Outcome) -> str:
+    """Of a training that this command found finished."""
+    name = f"{outcome.run}: " if outcome.run else ""
+    return f"{name}finished: {outcome.epochs} epochs, {outcome.updates} updates, {outcome.seconds:.1f} s"
+
+
+def _test_words(outcome: Outcome) -> str:
+    """`test: learned 23.71 dB, noisy 20.05 dB, finite_differences 26.33 dB`."""
+    said = [f"{name} {one.mean_db:.2f} dB" for name, one in outcome.psnr.items() if one.mean_db is not None]
+    said += [f"{name} failed: {why}" for name, why in outcome.failed_denoisers.items()]
+    return f"test: {', '.join(said)}"
 
 
 def _far(training: Training) -> str:
@@ -137,7 +253,7 @@ class _Leader(Watch):
 
     def save(self) -> None:
         self._folder.save()
-        self._folder.write_status(Outcome.RUNNING)
+        self._folder.write_status(Status.RUNNING)
         self._saved = time.monotonic()
 
     def epoch(self, point: Point) -> None:

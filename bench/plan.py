@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bench.axes import axes
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
 from bench.cell import Cell, Instance
 from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, parse, validated
@@ -128,28 +129,13 @@ def _check_labels(config: Config, file: str) -> None:
                 raise ConfigError(f"{file}: method[{at}].problems: no problem is called '{label}': {suggestion}")
 
 
-def _axes(values: Any, file: str, path: str) -> Iterator[Any]:
-    """The elements of the cross product over every list in a value, a list's own elements being taken as they are."""
-    if isinstance(values, list):
-        if not values:
-            raise ConfigError(f"{file}: {path}: an empty list leaves no cell: give one value at least")
-        for value in values:
-            yield from _axes(value, file, path) if isinstance(value, dict) else (value,)
-    elif isinstance(values, dict):
-        expanded = (list(_axes(value, file, f"{path}.{name}")) for name, value in values.items())
-        for chosen in itertools.product(*expanded):
-            yield dict(zip(values, chosen, strict=True))
-    else:
-        yield values
-
-
 def _variants(entry: MethodEntry, catalogue: Catalogue, file: str, at: int) -> list[dict[str, Any]]:
     path = f"method[{at}]"
     try:
         method = catalogue.method(entry.key)
     except NoSuchKeyError as error:
         raise ConfigError(f"{file}: {path}.key: {error}") from None
-    chosen = (validated(method, settings, file, path, MethodEntry) for settings in _axes(entry.settings, file, path))
+    chosen = (validated(method, settings, file, path, MethodEntry) for settings in axes(entry.settings, file, path))
     return [instance.model_dump(mode="json", exclude_unset=True) for instance in chosen]
 
 
@@ -158,7 +144,7 @@ def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str) 
         family = catalogue.problem(entry.family)
     except NoSuchKeyError as error:
         raise ConfigError(f"{file}: {path}.family: {error}") from None
-    for values in _axes(entry.settings, file, path):
+    for values in axes(entry.settings, file, path):
         settings = validated(family.settings_type, values, file, path, ProblemEntry)
         try:
             problem = family.build(settings)

@@ -112,7 +112,8 @@ class _Iteration:
 
     def start(self, warm: Solution | None) -> _State:
         if warm is not None and warm.u is not None:
-            p, a = warm.memory
+            none = Adjoint(torch.zeros_like(warm.x), torch.zeros_like(warm.u))
+            p, a = none if warm.memory is None else warm.memory  # a training keeps x and u alone
             return _State(warm.x, warm.u, p, a, warm.x, p)
         x, u = torch.zeros_like(self.b), dual_origin(self.problem, self.theta)
         return _State(x, u, x, u, x, x)

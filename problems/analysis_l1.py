@@ -44,10 +44,20 @@ class Settings(pydantic.BaseModel):
     ripple: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.02
     """Amplitude of a slow cosine in x_true, one-dimensional signals only; 0 gives the paper's signals. Without it
     x_true is constant on the pieces of any x* that jumps wherever x_true does, and the adjoint variable `a` is 0."""
+    jumps: Positive | None = None
+    """Of a piecewise-constant signal; left out, 2 to 6. This and the next two are U6: the papers state none of them."""
+    jumps_between_samples: bool | None = None
+    """Left out, no: a jump falls inside a cell, and its sample takes a value between the two levels."""
+    lowest: Annotated[float, pydantic.Field(ge=-1, lt=1)] | None = None
+    """Level of a piecewise-constant signal, where the highest is 1; left out, -1. J.23 has signals in [0, 1]."""
     pairs: Positive = 1
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
     folder: str | None = None
     """Where the pictures of `patches` are; left out, those that scikit-image ships."""
+    picture: str | None = None
+    """Of `patches`: one picture, by its name there (problems/images.py), whose patches with corners `stride` pixels
+    apart are the pairs, in random order and none of them twice; left out, random patches of all pictures."""
+    stride: Positive | None = None
 
     instance: str | None = None
     """A hard instance of problems/hard.py by its name, instead of a drawn one; n, seed and margin are all it takes."""
@@ -71,6 +81,29 @@ class Settings(pydantic.BaseModel):
         if self.signal == "patches" and math.isqrt(self.n) ** 2 != self.n:
             raise ValueError(f"n = {self.n} is not a square: patches need n such as 36 or 64")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _one_picture(self) -> Settings:
+        if self.picture is not None and self.signal != "patches":
+            raise ValueError(f"picture = '{self.picture}' is for signal = 'patches' alone: leave it out")
+        if (self.picture is None) != (self.stride is None):
+            there, missing = ("stride", "picture") if self.picture is None else ("picture", "stride")
+            raise ValueError(f"{there} needs {missing}, too: patches of one picture, so many pixels apart")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _pieces_of_pieces(self) -> Settings:
+        given = self.model_dump(include={"jumps", "jumps_between_samples", "lowest"}, exclude_none=True)
+        if given and self.signal != "piecewise_constant":
+            raise ValueError(f"{next(iter(given))} is for signal = 'piecewise_constant' alone: leave it out")
+        return self
+
+    @property
+    def pieces(self) -> signals.Pieces:
+        """What a piecewise-constant signal is made of."""
+        return signals.Pieces(
+            self.jumps, bool(self.jumps_between_samples), -1.0 if self.lowest is None else self.lowest
+        )
 
     @property
     def side(self) -> int | None:
@@ -106,7 +139,12 @@ class AnalysisL1(AutodiffProblem):
 
         generators = [np.random.default_rng([settings.seed, 2, pair]) for pair in range(settings.pairs)]
         if side is None:
-            x_true = np.stack([signals.draw(settings.signal, n, settings.ripple, rng) for rng in generators])
+            drawn = (signals.draw(settings.signal, n, settings.ripple, rng, settings.pieces) for rng in generators)
+            x_true = np.stack(list(drawn))
+        elif settings.picture is not None and settings.stride is not None:
+            picture = images.picture(settings.picture, settings.folder)
+            order = np.random.default_rng([settings.seed, 3])
+            x_true = images.grid_patches(picture, side, settings.stride, settings.pairs, order)
         else:
             x_true = np.stack([images.patch(side, settings.folder, rng) for rng in generators])
         clean = x_true if A is None else x_true @ A.T

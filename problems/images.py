@@ -1,4 +1,4 @@
-"""Patches of real pictures, grey values in [0, 1].
+"""Patches of real pictures, grey values in [0, 1], and of striped ones.
 
 Without a folder the pictures are those that scikit-image ships. The public test sets are not shipped (their licences):
 BSD68, Set12 and Train400 come with the DnCNN code (github.com/cszn/DnCNN), Urban100 with SelfExSR
@@ -12,26 +12,62 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator
 
+from problems.registry import nearest
+
 BUNDLED = ("camera", "brick", "grass", "gravel", "moon", "coins")
+"""What a folder that is left out holds."""
+ALSO_BUNDLED = ("page", "text", "clock", "cell")
+"""Those of scikit-image that are there by their names alone."""
+STRIPED = {"stripes_vertical": (0, 1), "stripes_diagonal": (1, 1)}
+"""Made pictures, by how far a row and a column lead across the stripes (BLORC, journal, Section 5.2)."""
+STRIPED_PIXELS, STRIPE_PIXELS = 256, 5
+"""Along a side of such a picture, and of a row within one stripe; the paper gives the first alone (U.11). Two stripes
+are 10 pixels: patches at a stride of 7 meet every phase of them."""
+
+
+def names(folder: str | None) -> list[str]:
+    """Of the pictures of a folder, or of the bundled ones. Raises ValueError where the folder holds none."""
+    if folder is None:
+        return list(BUNDLED)
+    found = sorted(path.name for path in Path(folder).glob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
+    if not found:
+        raise ValueError(f"folder '{folder}' holds no PNG or JPEG picture: problems/images.py says where the sets are")
+    return found
+
+
+def picture(name: str, folder: str | None) -> Float[np.ndarray, "height width"]:
+    """One of `names`, of those that are bundled besides, or a striped one. Raises ValueError where there is none."""
+    if name in STRIPED:
+        return _stripes(*STRIPED[name])
+    known = [*BUNDLED, *ALSO_BUNDLED, *STRIPED] if folder is None else names(folder)
+    if name not in known:
+        where = "bundled" if folder is None else f"in folder '{folder}'"
+        raise ValueError(f"no picture '{name}' is {where}: {nearest(name, known)}")
+    return _read(name, folder)
 
 
 @cache
 def pictures(folder: str | None) -> tuple[Float[np.ndarray, "height width"], ...]:
     """The pictures of a folder, or the bundled ones. Raises ValueError where the folder holds none."""
+    return tuple(_read(name, folder) for name in names(folder))
+
+
+def _read(name: str, folder: str | None) -> Float[np.ndarray, "height width"]:
     from skimage import data
     from skimage.color import rgb2gray
     from skimage.io import imread
     from skimage.util import img_as_float64
 
-    if folder is None:
-        return tuple(img_as_float64(getattr(data, name)()) for name in BUNDLED)
-    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
-    if not paths:
-        raise ValueError(f"folder '{folder}' holds no PNG or JPEG picture: problems/images.py says where the sets are")
-    read = (imread(path) for path in paths)
-    return tuple(img_as_float64(rgb2gray(x[..., :3]) if x.ndim == 3 else x) for x in read)
+    x = getattr(data, name)() if folder is None else imread(Path(folder) / name)
+    return img_as_float64(rgb2gray(x[..., :3]) if x.ndim == 3 else x)
+
+
+def _stripes(down: int, along: int) -> Float[np.ndarray, "height width"]:
+    row, column = np.indices((STRIPED_PIXELS, STRIPED_PIXELS))
+    return ((down * row + along * column) // STRIPE_PIXELS % 2).astype(np.float64)
 
 
 def patch(side: int, folder: str | None, rng: Generator) -> Float[np.ndarray, " n"]:
@@ -47,3 +83,19 @@ def crop(height: int, width: int, folder: str | None, rng: Generator) -> Float[n
     picture = fitting[rng.integers(len(fitting))]
     row, column = (rng.integers(of - cut + 1) for of, cut in zip(picture.shape, (height, width), strict=True))
     return picture[row : row + height, column : column + width].ravel().copy()
+
+
+def grid_patches(
+    of: Float[np.ndarray, "height width"], side: int, stride: int, count: int, rng: Generator
+) -> Float[np.ndarray, "count n"]:
+    """So many of the square patches whose corners are `stride` pixels apart, their rows joined, none of them twice.
+
+    More of them extend fewer. Raises ValueError where there are not so many.
+    """
+    height, width = of.shape
+    there = max(0, (height - side) // stride + 1) * max(0, (width - side) // stride + 1)
+    if count > there:
+        cut = f"{side} x {side} pixels, stride {stride}"
+        raise ValueError(f"a picture of {height} x {width} has {there} patches ({cut}), not {count} pairs: use fewer")
+    grid = sliding_window_view(of, (side, side))[::stride, ::stride].reshape(there, side * side)
+    return grid[rng.permutation(there)[:count]]

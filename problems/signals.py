@@ -6,6 +6,7 @@ Every generator draws one signal of length n from a numpy random generator.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -14,13 +15,29 @@ from numpy.random import Generator
 Signal = Float[np.ndarray, " n"]
 
 
-def piecewise_constant(n: int, rng: Generator) -> Signal:
-    """2 to 6 jumps of random position and height; each sample is the mean of the signal over its cell.
+@dataclass(frozen=True)
+class Pieces:
+    """What the papers leave open of a piecewise-constant signal (U6)."""
 
-    A jump falls inside a cell, so that one sample takes a value between the two levels.
-    """
-    jumps = np.sort(rng.uniform(0, n, rng.integers(2, 7)))
-    levels = rng.uniform(-1, 1, len(jumps) + 1)
+    jumps: int | None = None
+    """How many; None: 2 to 6, at random."""
+    between_samples: bool = False
+    """Else a jump falls inside a cell, and one sample takes a value between the two levels."""
+    lowest: float = -1.0
+    """Of the levels, which are uniform up to 1, before the peak is brought to 1."""
+
+
+ANY_PIECES = Pieces()
+
+
+def piecewise_constant(n: int, rng: Generator, pieces: Pieces = ANY_PIECES) -> Signal:
+    """Jumps of random position and height; each sample is the mean of the signal over its cell."""
+    count = int(rng.integers(2, 7)) if pieces.jumps is None else pieces.jumps
+    if pieces.between_samples:
+        jumps = np.sort(rng.choice(np.arange(1, n), min(count, n - 1), replace=False)).astype(float)
+    else:
+        jumps = np.sort(rng.uniform(0, n, count))
+    levels = rng.uniform(pieces.lowest, 1, len(jumps) + 1)
     edges = np.arange(n + 1)
     heights = np.diff(levels, prepend=0.0)
     starts = np.concatenate([[0.0], jumps])
@@ -48,9 +65,9 @@ GENERATORS: dict[str, Callable[[int, Generator], Signal]] = {
 }
 
 
-def draw(kind: str, n: int, ripple: float, rng: Generator) -> Signal:
+def draw(kind: str, n: int, ripple: float, rng: Generator, pieces: Pieces = ANY_PIECES) -> Signal:
     """A signal of that kind with peak 1, to which a cosine of one to three periods and amplitude `ripple` was added."""
-    x = _peak_one(GENERATORS[kind](n, rng))
+    x = _peak_one(piecewise_constant(n, rng, pieces) if kind == "piecewise_constant" else GENERATORS[kind](n, rng))
     phase, periods = rng.uniform(0, 2 * np.pi), rng.uniform(1, 3)
     return _peak_one(x + ripple * np.cos(2 * np.pi * periods * np.arange(n) / n + phase))
 

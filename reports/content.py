@@ -119,10 +119,11 @@ def read_run(folder: Path) -> Run:
     config = folder / "config.toml"
     said = tomllib.loads(config.read_text()) if config.is_file() else {}
     title = str(said.get("title") or folder.resolve().name)
-    return Run(folder, title, _machine(folder), tuple(records), said.get("study"))
+    return Run(folder, title, machine_of(folder), tuple(records), said.get("study"))
 
 
-def _machine(folder: Path) -> tuple[tuple[str, str], ...]:
+def machine_of(folder: Path) -> tuple[tuple[str, str], ...]:
+    """What `environment.json` says, by name."""
     path = folder / "environment.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     memory = found.get("memory_bytes")

@@ -42,13 +42,13 @@ def draw_all(content: Content, folder: Path, suffixes: Sequence[str]) -> list[Dr
         if figure is not None:
             title = f"Relative error against the time of {words}."
             remarks = f"{_published(groups)}{error_time.undrawn(groups, reading)}"
-            drawn.append(_save(figure, f"error_against_{reading}_time", title, remarks, folder, suffixes))
+            drawn.append(save(figure, f"error_against_{reading}_time", title, remarks, folder, suffixes))
     for method in knob_figure.swept_methods(groups):
         stem = "knob_" + re.sub(r"[^A-Za-z0-9_]", "_", method)
         title, remarks = f"Error and time of {method} over its knob.", " One line per size and setting of the rest."
-        drawn.append(_save(knob_figure.draw(groups, method, look), stem, title, remarks, folder, suffixes))
+        drawn.append(save(knob_figure.draw(groups, method, look), stem, title, remarks, folder, suffixes))
     for view in views(content, look):
-        drawn += [_save(view.figure, view.stem, view.title, view.remarks, folder, suffixes)]
+        drawn += [save(view.figure, view.stem, view.title, view.remarks, folder, suffixes)]
     return drawn
 
 
@@ -70,7 +70,7 @@ def draw_studies(runs: Sequence[Run], folder: Path, suffixes: Sequence[str]) -> 
             look = Look.of((record.method for record in run.records), (record.n for record in run.records))
             study = read_study(run.study, run.records)
             drawn = [
-                _save(figure.draw(look), figure.stem, figure.title, figure.remarks, folder, suffixes)
+                save(figure.draw(look), figure.stem, figure.title, figure.remarks, folder, suffixes)
                 for figure in study.figures
             ]
             pages.append(Page(study, claims_table(study), tuple(drawn)))
@@ -83,7 +83,8 @@ def _published(groups: Sequence[Group]) -> str:
     return " Hollow: the paper's Table 4, on its own machine, its norm and what its time covers not stated."
 
 
-def _save(figure: Figure, stem: str, title: str, remarks: str, folder: Path, suffixes: Sequence[str]) -> Drawn:
+def save(figure: Figure, stem: str, title: str, remarks: str, folder: Path, suffixes: Sequence[str]) -> Drawn:
+    """One file for each suffix."""
     paths = tuple(folder / f"{stem}.{suffix}" for suffix in suffixes)
     for path in paths:
         figure.savefig(path)

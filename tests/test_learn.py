@@ -28,6 +28,7 @@ from bench.cli import app
 from bench.learning import checkpoint, curves, folder
 from bench.learning.config import Experiment, parse, resolve
 from bench.learning.curves import Point
+from bench.learning.matrix import expand
 from bench.learning.pairs import psnr_db
 from bench.learning.ranks import Alone
 from bench.learning.trainer import Position, Training, Watch
@@ -468,6 +469,7 @@ def test_a_folder_continues_its_own_training_alone(tmp_path: Path) -> None:
         assert (done.exit_code, done.output) == (2, line)
     assert (out / "checkpoint.npz").read_bytes() == before
     (out / "checkpoint.npz").write_bytes(before[:1000])
+    (out / "outcomes.jsonl").unlink()  # as if it had been killed before it was done: a finished one is left alone
     done = command(tmp_path / "a.toml", out)
     assert done.exit_code == 2
     assert f"{out / 'checkpoint.npz'}: cannot be read" in done.output
@@ -483,7 +485,10 @@ def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_the_shipped_configurations_are_those_of_the_paper() -> None:
-    for path in sorted((ROOT / "bench" / "configs").glob("learn_*.toml")):
+    configs = ROOT / "bench" / "configs"
+    for path in sorted(configs.glob("learn_*.toml")):
+        assert expand(tomllib.loads(path.read_text()), path)
+    for path in (configs / "learn_1d.toml", configs / "learn_1d_adam.toml"):
         given = tomllib.loads(path.read_text())
         config = parse(given, path)
         pairs = given["problem"].pop("pairs")

@@ -63,8 +63,15 @@ def wrong_values(value: Any) -> list[Any]:
     return [17, "text", []]
 
 
-ANYTHING_GOES = {"title": (str,), "name": (str,), "instance": (str,), "scale": (float,), "preload": (list,)}
-"""Keys for which a wrong value of the same type may be right: any text, a transform turned round, no modules."""
+ANYTHING_GOES = {
+    "title": (str,),
+    "name": (str,),
+    "instance": (str,),
+    "scale": (float,),
+    "preload": (list,),
+    "quantities": (list,),
+}
+"""Keys for which a wrong value of the same type may be right: any text, a transform turned round, none of a list."""
 
 
 def mutant(document: dict[str, Any], rng: random.Random) -> tuple[dict[str, Any], str]:

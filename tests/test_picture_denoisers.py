@@ -86,7 +86,7 @@ def test_a_mean_kept_apart_moves_with_the_picture(cosines):
 def test_files_that_hold_no_transform_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", D=np.eye(4))
     np.savez(tmp_path / "odd.npz", W=np.eye(5))
-    for name, said in (("other", "holds no transform W"), ("absent", "holds no transform W"), ("odd", "stacked")):
+    for name, said in (("other", "holds no transform W"), ("absent", "learn CONFIG"), ("odd", "stacked")):
         with pytest.raises(ValueError, match=said):
             PatchTransform(files=(str(tmp_path / f"{name}.npz"),)).denoise(NOISY, SIGMA)
 

@@ -11,16 +11,20 @@ import pydantic
 import torch
 
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
-from bench.config import ConfigError, Count, Device, Dtype, Entry, Seconds, Table, validated
+from bench.config import ONE_OR_MORE, ConfigError, Count, Device, Dtype, Entry, Seconds, Table, validated
 from bench.learning.ranks import local_device
 from methods.contract import Method
+from methods.denoisers.contract import SignalDenoiser
 from methods.learners._schedules import SCHEDULES, Schedule
 from methods.learners.contract import Learner, learner_class
 from problems.contract import Problem
-from problems.registry import UnknownKey, nearest
+from problems.registry import UnknownKey, keys, load, nearest
 
-HOW_IT_RUNS = frozenset({"title", "plugins", "threads", "checkpoint_seconds"})
+HOW_IT_RUNS = frozenset({"title", "study", "plugins", "threads", "checkpoint_seconds", "test"})
 """Keys that a run may be continued under another value of."""
+
+STUDIES = "learn_"
+"""How the names of studies of trainings start; the others are of cells."""
 
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 
@@ -67,10 +71,25 @@ class Readings(Table):
     """The mean of the signals' PSNR, or the PSNR of their mean squared error (U.8)."""
 
 
+class TestTable(Table):
+    """`[test]`: held-out pairs for the learned theta and for denoisers fitted to (at most 1000) training pairs."""
+
+    __test__ = False  # for pytest, which collects by name
+
+    pairs: Count = 20
+    """As many as the paper has (J.14)."""
+    seed_shift: Count = 1000
+    """Added to `seed` of `[problem]` for these pairs, so that they are none of those for training or validation."""
+    denoisers: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
+    """Names of files of `methods/denoisers/` for signals."""
+
+
 class LearnConfig(Table):
-    """The whole document."""
+    """The whole document of one training; `bench/learning/matrix.py` makes several of one with axes."""
 
     title: str = ""
+    study: str | None = None
+    """The file of `reports/studies/` whose page `report` makes: one that starts with `learn_`."""
     plugins: tuple[str, ...] = ()
     """Third parties' files, relative to the configuration's folder."""
     epochs: Count = 750
@@ -91,6 +110,7 @@ class LearnConfig(Table):
     learner: LearnerTable = LearnerTable()
     schedule: ScheduleTable = ScheduleTable()
     readings: Readings = Readings()
+    test: TestTable | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -108,11 +128,28 @@ class Experiment:
     method: Method
     learner: Learner
     schedule: Schedule
+    test: Test | None
+
+
+@dataclass(frozen=True)
+class Test:
+    """What the learned theta is held against, on which pairs."""
+
+    __test__ = False
+
+    pairs: Problem
+    denoisers: dict[str, SignalDenoiser]
+    """By their names."""
 
 
 def parse(document: dict[str, Any], file: Path) -> LearnConfig:
     """Raises ConfigError."""
-    return validated(LearnConfig, document, str(file), "")
+    config = validated(LearnConfig, document, str(file), "")
+    studies = [name for name in keys("reports.studies") if name.startswith(STUDIES)]
+    if config.study is not None and config.study not in studies:
+        suggestion = nearest(config.study, studies)
+        raise ConfigError(f"{file}: study: there is no '{config.study}' for trainings: {suggestion}")
+    return config
 
 
 def resolve(config: LearnConfig, file: Path, plugins: Sequence[Path]) -> Experiment:
@@ -128,7 +165,8 @@ def resolve(config: LearnConfig, file: Path, plugins: Sequence[Path]) -> Experim
     method = _method(config, catalogue, str(file))
     if (refusal := method.refusal(training.subset(slice(0, config.batch)))) is not None:
         raise ConfigError(f"{file}: backend: {config.backend.key} cannot run on {config.problem.family}: {refusal}")
-    return Experiment(config, training, validation, method, _learner(config, str(file)), _schedule(config, str(file)))
+    learner, schedule = _learner(config, str(file)), _schedule(config, str(file))
+    return Experiment(config, training, validation, method, learner, schedule, _test(config, catalogue, training, file))
 
 
 def _problems(
@@ -177,3 +215,27 @@ def _schedule(config: LearnConfig, file: str) -> Schedule:
     if key not in SCHEDULES:
         raise ConfigError(f"{file}: schedule.key: there is no '{key}': {nearest(key, list(SCHEDULES))}")
     return validated(SCHEDULES[key], config.schedule.settings, file, "schedule", ScheduleTable)
+
+
+def _test(config: LearnConfig, catalogue: Catalogue, training: Problem, file: Path) -> Test | None:
+    """The pairs are x_true and y = x_true + noise: what theta, and any denoiser, is to make x_true of."""
+    if config.test is None:
+        return None
+    given = training.tensors()
+    family = catalogue.problem(config.problem.family)
+    settings: Any = family.settings_type.model_validate(config.problem.settings)
+    denoising = {"x_true", "y"} <= given.keys() and "A" not in given and given["y"].shape == given["x_true"].shape
+    if not denoising or given["y"].ndim != 2 or "seed" not in family.settings_type.model_fields:
+        wrong = f"{config.problem.family} with these settings does not denoise drawn signals: leave [test] out"
+        raise ConfigError(f"{file}: test: {wrong}")
+    denoisers = {}
+    for name in config.test.denoisers:
+        try:
+            denoisers[name] = load("methods.denoisers", name, SignalDenoiser)()
+        except UnknownKey as error:
+            raise ConfigError(f"{file}: test.denoisers: {error}") from None
+        except TypeError:
+            raise ConfigError(f"{file}: test.denoisers: {name} is for pictures: choose one for signals") from None
+    changed = {"pairs": config.test.pairs, "seed": settings.seed + config.test.seed_shift}
+    pairs = family.build(settings.model_copy(update=changed))
+    return Test(pairs.to(given["y"].device, given["y"].dtype), denoisers)

@@ -28,7 +28,7 @@ SCHEMA = 1
 STATUS = "status.json"
 
 
-class Outcome(enum.StrEnum):
+class Status(enum.StrEnum):
     """The word of `status.json`."""
 
     RUNNING = "running"
@@ -51,6 +51,13 @@ def continue_from(folder: Path, training: Training) -> bool:
     return True
 
 
+def copy_config(config_path: Path, folder: Path) -> None:
+    """To the file of that name which every folder has, unless it is this very file."""
+    copied = folder / "config.toml"
+    if config_path.resolve() != copied.resolve():
+        shutil.copyfile(config_path, copied)
+
+
 def _identity(training: Training) -> dict[str, Any]:
     given = training.experiment
     return {"schema": SCHEMA, **given.config.identity, "data_sha256": input_sha256(given.training)}
@@ -59,7 +66,8 @@ def _identity(training: Training) -> dict[str, Any]:
 class Folder:
     """Held by rank 0 of a training while it runs; a second process is refused."""
 
-    def __init__(self, path: Path, config_path: Path, training: Training) -> None:
+    def __init__(self, path: Path, config_path: Path | None, training: Training) -> None:
+        """One of several trainings has no configuration of its own: None."""
         self._path, self._config_path, self._training = path, config_path, training
         self._last: Point | None = None
 
@@ -70,14 +78,13 @@ class Folder:
         lock = hold(self._path)
         self._closing.callback(lock.close)
         self._closing.callback((self._path / LOCK).unlink)
-        copied = self._path / "config.toml"
-        if self._config_path.resolve() != copied.resolve():
-            shutil.copyfile(self._config_path, copied)
+        if self._config_path is not None:
+            copy_config(self._config_path, self._path)
         machine = {**environment.describe(), "command": sys.argv, "ranks": self._training.ranks.count}
         write_whole(self._path / "environment.json", json.dumps(machine, indent=2) + "\n")
         self._curves = self._closing.enter_context(Curves(self._path, self._training.position.epoch))
         self._last = next(reversed(read(self._path)), None)
-        self.write_status(Outcome.RUNNING)
+        self.write_status(Status.RUNNING)
         return self
 
     def __exit__(
@@ -104,8 +111,8 @@ class Folder:
         """The newest point of the curves."""
         return self._last
 
-    def write_status(self, outcome: Outcome, message: str = "") -> None:
+    def write_status(self, status: Status, message: str = "") -> None:
         counts = self._training.position.counts
         last = None if self._last is None else json.loads(self._last.to_line())
-        status = {"status": outcome, "message": message, "epochs": self._training.experiment.config.epochs, **counts}
-        write_whole(self._path / STATUS, json.dumps({**status, "last_epoch": last}, indent=2) + "\n")
+        written = {"status": status, "message": message, "epochs": self._training.experiment.config.epochs, **counts}
+        write_whole(self._path / STATUS, json.dumps({**written, "last_epoch": last}, indent=2) + "\n")

@@ -83,25 +83,28 @@ def code(
 ) -> tuple[Float[Tensor, "b n"], Bool[Tensor, "b k"]]:
     """The coded patches and their cosupports, by the backward greedy rule."""
     b, n = y.shape
-    x = y.clone()
-    basis = y.new_zeros(b, n, n)
-    going = torch.arange(b)
+    coded = y.clone()
+    # Of those that are not settled yet; settled ones are taken out when they are a quarter, not one by one: the bases
+    # are most of what there is to move.
+    at, y_at, x = torch.arange(b), y, y.clone()
+    basis, going = y.new_zeros(b, n, n), torch.ones(b, dtype=torch.bool)
     for step in range(n):
-        products = (x[going] @ W.T).abs()
-        spanned = products <= ROUNDING * y[going].norm(dim=1, keepdim=True)  # orthogonal to x already: no step
-        best = products.masked_fill(spanned, math.inf).argmin(1)
-        q, known = W[best], basis[going, :, :step]
+        products = (x @ W.T).abs()
+        spanned = products <= ROUNDING * y_at.norm(dim=1, keepdim=True)  # orthogonal to x already: no step
+        q, known = W[products.masked_fill(spanned, math.inf).argmin(1)], basis[:, :step]
         for _ in range(2):  # the second time takes away what rounding left
-            q = q - (known @ (known.mT @ q[..., None]))[..., 0]
+            q = q - ((q[:, None] @ known.mT) @ known)[:, 0]
         q = q / q.norm(dim=1, keepdim=True)
-        moved = x[going] - (q * x[going]).sum(1, keepdim=True) * q
-        within = (moved - y[going]).norm(dim=1) <= radius
-        kept = going[within]
-        x[kept], basis[kept, :, step] = moved[within], q[within]
-        going = kept
-        if not len(going):
+        moved = x - (q * x).sum(1, keepdim=True) * q
+        going &= (moved - y_at).norm(dim=1) <= radius
+        x, basis[:, step] = torch.where(going[:, None], moved, x), q
+        if 4 * int(going.sum()) <= 3 * len(going):
+            coded[at] = x
+            at, y_at, x, basis, going = at[going], y_at[going], x[going], basis[going], going[going]
+        if not len(at):
             break
-    return x, (x @ W.T).abs() <= ROUNDING * y.norm(dim=1, keepdim=True)
+    coded[at] = x
+    return coded, (coded @ W.T).abs() <= ROUNDING * y.norm(dim=1, keepdim=True)
 
 
 def _between(y: Float[Tensor, "b n"], rng: np.random.Generator) -> Float[Tensor, " n"]:

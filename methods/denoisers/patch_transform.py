@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +37,18 @@ class PatchTransform(PictureDenoiser):
     """Whether the data term has its half, as for W's learning."""
     centred: bool = False
 
+    @pydantic.model_validator(mode="after")
+    def _readable(self) -> PatchTransform:
+        """Before anything is denoised: learning what is missing takes longer than saying so."""
+        assert len(self.W)
+        return self
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def W_sha256(self) -> str:
+        """Of the stack, whatever its files are called: a parameter to be recorded with the others."""
+        return hashlib.sha256(self.W.tobytes()).hexdigest()
+
     @cached_property
     def W(self) -> Float[np.ndarray, "k n"]:
         """The stack. Raises ValueError where a file has no W, or not one for square patches of one size."""
@@ -61,6 +74,8 @@ class PatchTransform(PictureDenoiser):
 
 
 def _read(file: Path) -> Float[np.ndarray, "k n"]:
+    if not file.is_file():
+        raise ValueError(f"there is no {file}: `python -m bench learn CONFIG --out {file.parent}` learns it")
     try:
         with np.load(file, allow_pickle=False) as stored:
             return np.asarray(stored["W"], dtype=np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 import pydantic
 
 from methods.denoisers.contract import Picture, PictureDenoiser
+from problems.registry import nearest
 
 
 class Wavelets(PictureDenoiser):
@@ -20,18 +21,24 @@ class Wavelets(PictureDenoiser):
     shifts: Annotated[int, pydantic.Field(ge=0)] = 3
     """Along each side, up to so many pixels."""
 
-    def denoise(self, noisy: Picture, sigma: float) -> Picture:
-        """Raises ValueError where PyWavelets is not installed, or has no wavelet of that name."""
+    @pydantic.model_validator(mode="after")
+    def _installed(self) -> Wavelets:
         try:
-            from skimage.restoration import denoise_wavelet
-
-            total = np.zeros_like(noisy)
-            for shift in np.ndindex(self.shifts + 1, self.shifts + 1):
-                shifted = np.roll(noisy, shift, axis=(0, 1))
-                thresholded = denoise_wavelet(
-                    shifted, sigma=sigma, wavelet=self.wavelet, method=self.rule, rescale_sigma=False
-                )
-                total += np.roll(thresholded, (-shift[0], -shift[1]), axis=(0, 1))
+            from pywt import wavelist
         except ImportError:
             raise ValueError("wavelets need PyWavelets: pip install PyWavelets (the group `denoise`)") from None
+        if self.wavelet not in (known := wavelist(kind="discrete")):
+            raise ValueError(f"there is no wavelet '{self.wavelet}': {nearest(self.wavelet, known)}")
+        return self
+
+    def denoise(self, noisy: Picture, sigma: float) -> Picture:
+        from skimage.restoration import denoise_wavelet
+
+        total = np.zeros_like(noisy)
+        for shift in np.ndindex(self.shifts + 1, self.shifts + 1):
+            shifted = np.roll(noisy, shift, axis=(0, 1))
+            thresholded = denoise_wavelet(
+                shifted, sigma=sigma, wavelet=self.wavelet, method=self.rule, rescale_sigma=False
+            )
+            total += np.roll(thresholded, (-shift[0], -shift[1]), axis=(0, 1))
         return total / (self.shifts + 1) ** 2

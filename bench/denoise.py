@@ -1,0 +1,175 @@
+"""The command `denoise`: every denoiser of a configuration on every noisy picture, continued where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+
+from bench import config, environment
+from bench.denoising.config import Candidate, DenoiseConfig, Experiment, parse, resolve
+from bench.denoising.score import IMAGES, NOISY, SCORES, Denoised, Learned, Score, read
+from bench.lock import LOCK, hold
+from bench.threads import set_threads
+from bench.whole_file import write_whole
+from methods.denoisers.patch_transform import PatchTransform
+
+GREY = 255.0
+"""What sigma is given in proportion to; grey values here are in [0, 1]."""
+
+Picture = Float[np.ndarray, "height width"]
+
+
+def denoise(config_path: Path, out: Path, pictures: str | None, console: Console) -> Denoised:
+    """All scores, those that the folder has already taken from there. Raises ConfigError and InUseError.
+
+    A denoiser that fails is a score with its message, and is tried again by the next call.
+    """
+    settings = parse(config.read(config_path), config_path)
+    set_threads(settings.threads or os.cpu_count() or 1)
+    experiment = resolve(settings, config_path, pictures)
+    tasks = list(_tasks(experiment))
+    with ExitStack() as closing:
+        (out / IMAGES).mkdir(parents=True, exist_ok=True)
+        lock = hold(out)
+        closing.callback(lock.close)
+        closing.callback((out / LOCK).unlink)
+        with suppress(shutil.SameFileError):
+            shutil.copyfile(config_path, out / "config.toml")
+        write_whole(out / "environment.json", json.dumps(environment.describe(), indent=2) + "\n")
+        done = read(out)
+        left = [task for task in tasks if task.score.id not in done or done[task.score.id].message]
+        if len(left) < len(tasks):
+            _print(console, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
+        lines = closing.enter_context(open(out / SCORES, "ab"))
+        _end_torn_line(lines)
+        for name, clean in experiment.pictures.items():
+            _save_image(clean, out / IMAGES / f"{name}.png")
+        for number, task in enumerate(left, len(tasks) - len(left) + 1):
+            score = task.done(out)
+            lines.write(score.to_line().encode())
+            lines.flush()
+            done[score.id] = score
+            _print(console, f"[{number}/{len(tasks)}] {_words(score)}")
+    # The newest words for it: a label may have changed since.
+    scores = [replace(done[task.score.id], label=task.score.label, tuned=task.score.tuned) for task in tasks]
+    return Denoised(settings.title or config_path.stem, settings.study, out, scores, _learned(experiment))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A score that is to be had, with what it takes."""
+
+    score: Score
+    clean: Picture
+    candidate: Candidate | None
+    is_shown: bool
+
+    def done(self, out: Path) -> Score:
+        """With its numbers, or the message of what went wrong."""
+        from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+        sigma, started = self.score.sigma / GREY, time.perf_counter()
+        x = self.clean + sigma * noise(self.clean, self.score.seed)
+        try:
+            if self.candidate is not None:
+                x = self.candidate.denoiser.denoise(x, sigma)
+            if not np.isfinite(x).all():
+                raise ArithmeticError("the picture has values that are not finite")
+        except Exception as error:  # one that fails costs one score
+            return replace(self.score, message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        seconds = time.perf_counter() - started
+        image = f"{IMAGES}/{self.score.id}.png" if self.is_shown else ""
+        if image:
+            _save_image(x, out / image)
+        psnr = float(peak_signal_noise_ratio(self.clean, x, data_range=1.0))
+        ssim = float(structural_similarity(self.clean, x, data_range=1.0))
+        return replace(self.score, psnr_db=psnr, ssim=ssim, seconds=seconds, image=image)
+
+
+def _tasks(experiment: Experiment) -> Iterator[_Task]:
+    given: DenoiseConfig = experiment.config
+    for sigma in given.sigma:
+        for name, clean in experiment.pictures.items():
+            for seed in given.seeds:
+                for candidate in (None, *experiment.candidates):
+                    score = _asked(name, clean, sigma, seed, candidate)
+                    yield _Task(score, clean, candidate, is_shown=seed == given.seeds[0])
+
+
+def _asked(name: str, clean: Picture, sigma: float, seed: int, candidate: Candidate | None) -> Score:
+    key = NOISY if candidate is None else candidate.key
+    parameters: dict[str, Any] = {} if candidate is None else candidate.parameters
+    decides = [name, _sha256(clean), sigma, seed, key, parameters]
+    return Score(
+        id=hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16],
+        picture=name,
+        height=clean.shape[0],
+        width=clean.shape[1],
+        sigma=sigma,
+        seed=seed,
+        label="noisy input" if candidate is None else candidate.label,
+        key=key,
+        parameters=parameters,
+        tuned={} if candidate is None else candidate.tuned,
+    )
+
+
+def noise(clean: Picture, seed: int) -> Picture:
+    """Of standard deviation 1; it depends on the picture and on the seed alone, not on which others there are."""
+    words = np.frombuffer(bytes.fromhex(_sha256(clean)), dtype=np.uint32)
+    return np.random.default_rng([seed, *words.tolist()]).normal(size=clean.shape)
+
+
+def _sha256(picture: Picture) -> str:
+    return hashlib.sha256(f"{picture.shape}".encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
+
+
+def _learned(experiment: Experiment) -> list[Learned]:
+    denoisers = [candidate.denoiser for candidate in experiment.candidates]
+    files = [file for each in denoisers if isinstance(each, PatchTransform) for file in each.files]
+    found = []
+    for file in dict.fromkeys(files):
+        with np.load(file, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"])) if "about" in stored else {}
+            found.append(Learned(file, str(about.get("problem", {}).get("picture", "")), stored["W"]))
+    return found
+
+
+def _save_image(picture: Picture, path: Path) -> None:
+    from skimage.io import imsave
+    from skimage.util import img_as_ubyte
+
+    imsave(path, img_as_ubyte(np.clip(picture, 0.0, 1.0)), check_contrast=False)
+
+
+def _end_torn_line(lines: IO[bytes]) -> None:
+    """Of a run that was killed while it wrote: what follows must be a line of its own."""
+    if lines.tell() > 0:
+        with open(lines.name, "rb") as written:
+            written.seek(-1, os.SEEK_END)
+            if written.read() != b"\n":
+                lines.write(b"\n")
+
+
+def _words(score: Score) -> str:
+    tuned = "".join(f", {name} = {value}" for name, value in score.tuned.items())
+    what = f"{score.picture}, sigma {score.sigma:g}, seed {score.seed}, {score.label}{tuned}"
+    if score.psnr_db is None or score.ssim is None:
+        return f"{what}: failed: {score.message}"
+    return f"{what}: {score.psnr_db:.2f} dB, SSIM {score.ssim:.3f}, {score.seconds:.1f} s"
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

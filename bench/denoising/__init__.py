@@ -1,0 +1,1 @@
+"""Pictures and what denoisers make of them: `python -m bench denoise CONFIG`."""

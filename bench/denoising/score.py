@@ -1,0 +1,108 @@
+"""What a denoiser made of a noisy picture, as records: `scores.jsonl`, one line each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+SCORES, IMAGES = "scores.jsonl", "images"
+"""Of the run's folder: the records, and PNG files: each clean picture by its name, each result by its score's id."""
+NOISY = "noisy"
+"""The key of what no denoiser has touched."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One picture under one noise, and one denoiser with its parameters."""
+
+    id: str
+    """A hash of all that decides the result."""
+    picture: str
+    height: int
+    width: int
+    sigma: float
+    """Of the noise, grey values being 0 to 255."""
+    seed: int
+    label: str
+    key: str
+    parameters: dict[str, Any]
+    tuned: dict[str, Any]
+    """Those of the parameters of which the best are to be chosen."""
+    psnr_db: float | None = None
+    """Peak 1 for grey values in [0, 1], nothing clipped; None where the denoiser failed, as for SSIM."""
+    ssim: float | None = None
+    """scikit-image's, a uniform window of 7 x 7 pixels."""
+    seconds: float = 0.0
+    message: str = ""
+    """Of a failure."""
+    image: str = ""
+    """The PNG of the run's folder that shows it; empty for all but the first seed."""
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self)) + "\n"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A transform that a training has saved."""
+
+    file: str
+    picture: str
+    """That it was learned on; empty where its file does not say."""
+    W: Float[np.ndarray, "k n"]
+
+    @property
+    def name(self) -> str:
+        return f"learned on {self.picture}" if self.picture else self.file
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A finished run of `denoise`."""
+
+    title: str
+    study: str | None
+    folder: Path
+    scores: Sequence[Score]
+    """Those that its configuration asks for, in its order."""
+    learned: Sequence[Learned] = ()
+    """What the denoisers have stacked, each once."""
+
+
+def read(folder: Path) -> dict[str, Score]:
+    """The scores of a folder by their ids, the newest of each; a torn line, or what else is no score, is left out."""
+    path = folder / SCORES
+    return {score.id: score for score in _scores(path.read_bytes())} if path.exists() else {}
+
+
+def _scores(text: bytes) -> Iterator[Score]:
+    names = {each.name for each in fields(Score)}
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+            yield Score(**{name: value for name, value in values.items() if name in names})
+        except (ValueError, TypeError, AttributeError):
+            continue
+
+
+def mean_psnr(scores: Iterable[Score]) -> float:
+    """Over pictures and seeds; minus infinity where one of them failed."""
+    values = [score.psnr_db for score in scores]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else float("-inf")
+
+
+def best(scores: Sequence[Score]) -> list[Score]:
+    """For each label and sigma the scores of the tuned parameters with the highest mean PSNR, in the order given."""
+    groups: dict[tuple[str, float], dict[str, list[Score]]] = {}
+    for score in scores:
+        variants = groups.setdefault((score.label, score.sigma), {})
+        variants.setdefault(json.dumps(score.tuned, sort_keys=True), []).append(score)
+    chosen = {score.id for variants in groups.values() for score in max(variants.values(), key=mean_psnr)}
+    return [score for score in scores if score.id in chosen]
