@@ -39,6 +39,8 @@ from reports.work_precision import panels
 
 MOST_ROSTERS = 3
 MOST_PANELS = 3
+MOST_PANEL_ROWS = 150
+"""Of a panel on paper: more are no longer read, and take a minute to draw."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +97,20 @@ def _left_out(smaller: int, shown: Sequence[Profile]) -> Iterator[str]:
 
 def _phases(content: Content, look: Look) -> Iterator[View]:
     found = [Panel(group, tuple(cells)) for group in content.groups if (cells := breakdowns(group))]
-    divided = pages(found)
+    divided, left = _readable(found)
     for number, page in enumerate(divided, 1):
         stem = _numbered("phases", number, len(divided) > 1)
-        yield View(
-            stem, "Where the time goes: solve, gradient, prepare.", PHASES_REMARKS, phases_figure.draw(page, look)
-        )
+        said = f"{PHASES_REMARKS}{left}"
+        yield View(stem, "Where the time goes: solve, gradient, prepare.", said, phases_figure.draw(page, look))
 
 
 def _spread(content: Content, look: Look) -> Iterator[View]:
     suites = Suites.of(content.runs)
     found = [Panel(group, tuple(cells)) for group in content.groups if (cells := suites.samples(group, "total"))]
-    divided = pages(found)
+    divided, left = _readable(found)
     for number, page in enumerate(divided, 1):
         stem = _numbered("spread", number, len(divided) > 1)
-        yield View(stem, "The values behind each median.", SPREAD_REMARKS, spread_figure.draw(page, look))
+        yield View(stem, "The values behind each median.", f"{SPREAD_REMARKS}{left}", spread_figure.draw(page, look))
 
 
 def _sizes(content: Content, look: Look) -> Iterator[View]:
@@ -132,6 +133,14 @@ def _pairs(content: Content, look: Look) -> Iterator[View]:
         for number, page in enumerate(divided, 1):
             stem = _numbered(f"{axis}_pairs", number, len(divided) > 1)
             yield View(stem, f"{title}.", said_of_pairs(axis), device_dtype_figure.draw(page, look))
+
+
+def _readable(found: Sequence[Panel]) -> tuple[list[list[Panel]], str]:
+    """The pages of the panels that a page on paper has room for, and what is said of the others."""
+    small = [panel for panel in found if len(panel.rows) <= MOST_PANEL_ROWS]
+    left = len(found) - len(small)
+    words = f" Instances with more than {MOST_PANEL_ROWS} rows, drawn on the page alone: {left}." if left else ""
+    return pages(small), words
 
 
 def _parts(found: Sequence, most: int) -> Iterator[Sequence]:
