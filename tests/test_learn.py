@@ -32,6 +32,7 @@ from bench.learning.matrix import expand
 from bench.learning.pairs import psnr_db
 from bench.learning.ranks import Alone
 from bench.learning.trainer import Position, Training, Watch
+from bench.threads import set_threads
 from methods.learners._schedules import Constant, Cosine, Step
 from methods.learners.adam import Adam
 from methods.learners.contract import Learner
@@ -107,6 +108,7 @@ class Silent(Watch):
 
 
 def trained(given: dict[str, Any]) -> tuple[Training, list[Point]]:
+    set_threads(given["threads"])  # as the command does: sums of two threads round differently
     training, watch = Training(experiment(given), Alone()), Silent()
     assert training.run(watch)
     return training, watch.points
