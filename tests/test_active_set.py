@@ -1,6 +1,10 @@
 """The exact solver and its factor: both engines, against other solvers, other arithmetic and the certificate itself."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cvxpy as cp
 import mpmath
@@ -257,3 +261,23 @@ def test_any_instance_is_certified_or_says_so(n, k, scale, rank, integer, seed):
     assert gap(problem.W, problem.y, solved.x, solved.u) <= GAP
     terms = (solved.u.abs() @ problem.W.abs()).amax(1) / problem.y.abs().amax(1).clamp_min(1e-300)
     assert (residual <= (k * 2.0**-53 * terms).clamp_min(1e-12)).all()
+
+
+SUM = """
+import torch
+from methods.solvers import _active_set_compiled
+torch.manual_seed(0)
+W, y = torch.randn(48, 64, dtype=torch.float64) / 20, torch.randn(32, 64, dtype=torch.float64)
+solved = _active_set_compiled.solve(W, y, None, 1e-12)
+g = torch.randn(32, 64, dtype=torch.float64)
+print([part.numpy().tobytes().hex() for part in (solved.x, solved.u, *solved.factor.adjoint(g))])
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_rounds_as_those_that_load(tmp_path: Path) -> None:
+    """Code just compiled and the same code from the cache sum in another order: no process may use the former."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    ran = [subprocess.run([sys.executable, "-c", SUM], env=environment, capture_output=True, text=True) for _ in "ab"]
+    assert ["compiling the exact solver" in process.stderr for process in ran] == [True, False]
+    assert ran[0].stdout == ran[1].stdout != ""

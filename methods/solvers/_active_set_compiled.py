@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,10 +90,8 @@ def factor_of(W: Float[Tensor, "k n"], on: np.ndarray) -> Compiled:
     return Compiled(array, np.ascontiguousarray(array.T), counts, rows, np.empty(0), np.zeros(len(on), np.int64))
 
 
-def _compile() -> None:
-    """Compiles the kernels, or loads them from numba's cache, when this file is imported: no clock then sees it."""
-    if not any(Path(kernels.__file__).parent.glob("__pycache__/_active_set_cpu.solve_batch*.nbi")):
-        print("compiling the exact solver, once on this machine: about half a minute", file=sys.stderr, flush=True)
+def _warm_up() -> None:
+    """Compiles the kernels, or loads them from numba's cache: no clock then sees it."""
     W = torch.eye(2, dtype=torch.float64)
     factor = solve(W, W, None, 1e-12).factor
     assert factor is not None
@@ -99,4 +99,21 @@ def _compile() -> None:
     factor_of(W, np.ones((2, 2), bool)).adjoint(W)
 
 
-_compile()
+def _is_cached() -> bool:
+    source, stats = Path(kernels.__file__), kernels.solve_batch.stats
+    found = Path(stats.cache_path).glob(f"{source.stem}.{kernels.solve_batch.__name__}-*.nbi")
+    return any(index.stat().st_mtime >= source.stat().st_mtime for index in found)
+
+
+def _compile_elsewhere() -> None:
+    """In a process of its own: what has just been compiled sums in another order than what is loaded from the cache,
+    and a training that is continued would then differ in its last bits from the one that compiled.
+    """
+    print("compiling the exact solver, once on this machine: about half a minute", file=sys.stderr, flush=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-m", __name__], env=environment, check=True)
+
+
+if __name__ != "__main__" and not _is_cached():
+    _compile_elsewhere()
+_warm_up()
