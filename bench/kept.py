@@ -13,6 +13,7 @@ They serve pictures alone: a file that is missing, of a cell beyond MOST_BYTES o
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ GRADIENTS, REFERENCES = "gradients", "references"
 KINDS = ("coordinates", "directions")
 MOST_BYTES = 64 * 2**20
 """Of both folders together; what comes later is left out. 64 KiB is the largest gradient's file."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Cells of one instance that are measured side by side keep the same reference, and all of them count the bytes."""
 
 
 def gradient_file(cell_id: str) -> Path:
@@ -47,11 +50,12 @@ def files_of(record: Record) -> list[Path]:
 def keep(source: Path, run: Path, name: Path) -> None:
     """A copy in the run's folder, as a whole, in place of an earlier one; none where the folders are full."""
     target = run / name
-    others = (file for folder in (GRADIENTS, REFERENCES) for file in (run / folder).glob("*.npz") if file != target)
-    if source.stat().st_size + sum(file.stat().st_size for file in others) > MOST_BYTES:
-        return
-    target.parent.mkdir(exist_ok=True)
-    copy_whole(source, target)
+    with _ONE_AT_A_TIME:
+        others = (file for folder in (GRADIENTS, REFERENCES) for file in (run / folder).glob("*.npz") if file != target)
+        if source.stat().st_size + sum(file.stat().st_size for file in others) > MOST_BYTES:
+            return
+        target.parent.mkdir(exist_ok=True)
+        copy_whole(source, target)
 
 
 def forget(run: Path, cell_id: str) -> None:

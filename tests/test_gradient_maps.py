@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -224,6 +225,16 @@ def test_the_folders_stop_at_their_limit(tmp_path: Path, monkeypatch: pytest.Mon
     kept.keep(source, run, names[2])
     assert [(run / name).exists() for name in names] == [False, True, True]
     assert not list(run.rglob("*.part"))
+
+
+def test_cells_side_by_side_keep_the_same_reference(tmp_path: Path) -> None:
+    source, name = tmp_path / "source.npz", kept.reference_file("a", "coordinates")
+    source.write_bytes(b"1" * 2**20)
+    (tmp_path / "run").mkdir()
+    with ThreadPoolExecutor(8) as cells:
+        list(cells.map(lambda _: kept.keep(source, tmp_path / "run", name), range(200)))  # raises what a cell raised
+    assert (tmp_path / "run" / name).read_bytes() == source.read_bytes()
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_the_largest_gradient_file_is_as_large_as_the_limit_says(tmp_path: Path) -> None:
