@@ -39,10 +39,11 @@ _NEWTON_STEPS = 15
 _PANEL = 64
 """Columns of a factor that stay in the second-level cache while later ones are updated."""
 
-Shared = namedtuple("Shared", "W Wt G length norm")
-"""What all samples share: W, its transpose laid out, W W^T, an estimate of its largest eigenvalue, and ||W||_F."""
+Shared = namedtuple("Shared", "W Wt G G_single length norm")
+"""What all samples share: W, its transpose laid out, W W^T, the same over an estimate of its largest eigenvalue in
+single precision, that eigenvalue, and ||W||_F."""
 
-Workspace = namedtuple("Workspace", "A L Q c z u v w t d diagonal rows order inside excluded")
+Workspace = namedtuple("Workspace", "A L Q singles c z u v w t d diagonal rows order inside excluded")
 """One thread's arrays; L is A, row after row in one."""
 
 
@@ -54,6 +55,7 @@ def workspace(k, n):
         A,
         A.reshape(size * size),
         np.empty((min(k, n), n)),
+        np.empty((4, k), np.float32),
         np.empty(k),
         np.empty(k),
         np.empty(k),
@@ -326,30 +328,37 @@ def largest_eigenvalue(G):
 
 @njit(**_OPTIONS)
 def first_order(shared, space, steps):
-    """Accelerated projected gradient on the dual, restarted (methods/solvers/dual_fista.py), from and to space.u."""
-    u, v, z, c = space.u, space.v, space.z, space.c
-    k, step, t, unchanged = len(u), 1.0 / shared.length, 1.0, 0
-    copy(u, v)
+    """Accelerated projected gradient on the dual, restarted (methods/solvers/dual_fista.py), from and to space.u.
+
+    In single precision, as Newton needs no more than the pattern that it guesses; the dual is divided by `length`.
+    """
+    # One by one: numba does not vectorise the loops over rows that it unpacked.
+    u, v, z, c = space.singles[0], space.singles[1], space.singles[2], space.singles[3]
+    one, zero = np.float32(1.0), np.float32(0.0)
+    k, t, unchanged = len(u), 1.0, 0
+    for i in range(k):
+        u[i], v[i], c[i] = space.u[i], space.u[i], space.c[i] / shared.length
     for _ in range(steps):
-        product(shared.G, v, z)
-        uphill, moved, changes = 0.0, 0.0, 0
+        product(shared.G_single, v, z)
+        uphill, moved, changes = zero, zero, zero
         for i in range(k):
-            ahead = min(max(v[i] + step * (c[i] - z[i]), -1.0), 1.0)
+            ahead = min(max(v[i] + (c[i] - z[i]), -one), one)
             uphill += (v[i] - ahead) * (ahead - u[i])
             moved = max(moved, abs(ahead - u[i]))
-            changes += (abs(ahead) == 1.0) != (abs(u[i]) == 1.0)
+            changes += one if (abs(ahead) == one) != (abs(u[i]) == one) else zero
             z[i] = ahead
         following = 0.5 + np.sqrt(0.25 + t * t)
-        momentum = (t - 1.0) / following
+        momentum = np.float32((t - 1.0) / following)
         t = following
-        if uphill > 0.0:
-            momentum, t = 0.0, 1.0
+        if uphill > zero:
+            momentum, t = zero, 1.0
         for i in range(k):
             v[i] = z[i] + momentum * (z[i] - u[i])
             u[i] = z[i]
         unchanged = unchanged + 1 if changes == 0 and moved < _STILL else 0
         if unchanged == _UNCHANGED:
             break
+    copy(u, space.u)
 
 
 # --- Newton -----------------------------------------------------------------------------------------------------------
@@ -662,7 +671,7 @@ def solve_sample(shared, space, y, warm, tolerance, x, u, pattern, numbers, coun
     slack = 1e-14 * shared.norm * np.sqrt(dot(y, y))
     steps, m = 0, -1
     # The larger the problem the more first-order steps, k^2, are worth a Newton step, m^3.
-    burst = min(10 + len(u) // 4, 200)
+    burst = min(16 + len(u) // 2, 200)
     for _ in range(_ATTEMPTS):
         if not shared.length > 0.0:
             break
@@ -756,7 +765,8 @@ def solve_batch(
     for thread in prange(gram_threads):
         for i in range(4 * thread, k, 4 * gram_threads):
             gram_rows(W, Wt, G, i)
-    shared = Shared(W, Wt, G, largest_eigenvalue(G), root_of_trace(G))
+    length = largest_eigenvalue(G)
+    shared = Shared(W, Wt, G, (G / length).astype(np.float32), length, root_of_trace(G))
     for thread in prange(threads):
         solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts)
     residual, steps = 0.0, 0
