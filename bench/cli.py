@@ -198,7 +198,7 @@ def reproduce(
 @app.command("report")
 def report_(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders that `run` wrote, or one that `learn` did.")
+        list[Path], typer.Argument(metavar="RUN...", help="Folders that `run` wrote, or one of `learn` or `denoise`.")
     ],
     format_: Annotated[
         list[str] | None, typer.Option("--format", help="html, md, tex, csv or pr; left out, all.")
@@ -209,8 +209,8 @@ def report_(
     formats = {part.strip() for given in format_ or [] for part in given.split(",")} or set(FORMATS)
     for unknown in sorted(formats - set(FORMATS)):
         _refuse(f"--format {unknown}: choose from {', '.join(FORMATS)}")
-    if any(_holds_trainings(folder) for folder in runs):
-        _report_trainings(runs, out, formats if format_ else None)
+    if any(_holds_trainings(folder) or _holds_scores(folder) for folder in runs):
+        _report_account(runs, out, formats)
         return
     from bench import journal
 
@@ -229,17 +229,21 @@ def _holds_trainings(folder: Path) -> bool:
     return (folder / "outcomes.jsonl").exists() or (folder / "curves.jsonl").exists()
 
 
-def _report_trainings(runs: list[Path], out: Path | None, formats: set[str] | None) -> None:
-    """Of one folder that `learn` wrote; `formats` are those that were asked for."""
-    from reports.trainings_page import FORMATS as OWN
-    from reports.trainings_page import write_trainings
+def _holds_scores(folder: Path) -> bool:
+    return (folder / "scores.jsonl").exists()
 
-    if len(runs) > 1:
-        _refuse(f"{runs[0]}: trainings are reported one folder at a time")
-    if unknown := sorted((formats or set()) - set(OWN)):
-        _refuse(f"--format {unknown[0]}: of trainings, choose from {', '.join(OWN)}")
+
+def _report_account(runs: list[Path], out: Path | None, formats: set[str]) -> None:
+    """Of one folder that `learn` or `denoise` wrote."""
+    (folder, *more) = runs
+    if more:
+        _refuse(f"{folder}: trainings, and scores of `denoise`, are reported one folder at a time")
+    if _holds_trainings(folder):
+        from reports.trainings_page import write_trainings as write
+    else:
+        from reports.denoised_page import write_denoised as write
     try:
-        written = write_trainings(runs[0], out or runs[0] / "report", formats or set(OWN))
+        written = write(folder, out or folder / "report", formats)
     except ValueError as error:
         _refuse(str(error))
     for path in written:
@@ -435,10 +439,11 @@ def denoise(
     run = out or _default_out(config)
     with _bad_input(), _interruptible(f"stopped; the same command with --out {run} continues"):
         denoised = denoising.denoise(config, run, str(folder) if folder else None, _console())
-    from reports import denoised as report
+    from reports.denoised import print_tables
+    from reports.denoised_page import write_denoised
 
-    report.print_tables(denoised, _console())
-    for path in report.write(denoised):
+    print_tables(denoised, _console())
+    for path in write_denoised(run, run / "report", {"html", "md"}):
         typer.echo(str(path))
     raise typer.Exit(1 if any(score.message for score in denoised.scores) else 0)
 

@@ -19,7 +19,18 @@ from rich.console import Console
 
 from bench import config, environment
 from bench.denoising.config import Candidate, DenoiseConfig, Experiment, parse, resolve
-from bench.denoising.score import IMAGES, NOISY, SCORES, Denoised, Learned, Score, read
+from bench.denoising.score import (
+    ASKED,
+    IMAGES,
+    NOISY,
+    SCORES,
+    Denoised,
+    Learned,
+    Score,
+    keep_transforms,
+    read,
+    read_folder,
+)
 from bench.lock import LOCK, hold
 from bench.threads import set_threads
 from bench.whole_file import write_whole
@@ -48,6 +59,8 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
         with suppress(shutil.SameFileError):
             shutil.copyfile(config_path, out / "config.toml")
         write_whole(out / "environment.json", json.dumps(environment.describe(), indent=2) + "\n")
+        write_whole(out / ASKED, "".join(task.score.to_line() for task in tasks))
+        keep_transforms(out, _learned(experiment))
         done = read(out)
         left = [task for task in tasks if task.score.id not in done or done[task.score.id].message]
         if len(left) < len(tasks):
@@ -60,11 +73,8 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
             score = task.done(out)
             lines.write(score.to_line().encode())
             lines.flush()
-            done[score.id] = score
             _print(console, f"[{number}/{len(tasks)}] {_words(score)}")
-    # The newest words for it: a label may have changed since.
-    scores = [replace(done[task.score.id], label=task.score.label, tuned=task.score.tuned) for task in tasks]
-    return Denoised(settings.title or config_path.stem, settings.study, out, scores, _learned(experiment))
+    return read_folder(out)
 
 
 @dataclass(frozen=True)

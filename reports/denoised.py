@@ -1,13 +1,10 @@
-"""What `denoise` has found: tables on the terminal and in `report.md`, sheets of pictures, and its study's page."""
+"""What `denoise` has found, as tables: on the terminal, and in its report."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -18,16 +15,21 @@ from bench.denoising.score import NOISY, Denoised, Score, best
 from reports.rounding import ABSENT, with_spread
 from reports.tables import Column, Table
 
-if TYPE_CHECKING:
-    from reports.figures import Drawn
-    from reports.study import Study, StudyFigure
+FAILED, MISSING, DONE = "failed", "missing", "ok"
+"""What became of a score; `missing`: it was asked for, and has not been taken yet."""
 
-NOTES = (
-    "PSNR with peak 1 for grey values in [0, 1], SSIM with a uniform window of 7 x 7 pixels, both by scikit-image on "
-    "the whole picture, nothing clipped. Noise is drawn from the seed and the clean picture's hash. Pictures below are "
-    "clipped to [0, 1]."
-)
-FAILED = "failed"
+
+def status(score: Score) -> str:
+    """One of the three words."""
+    if score.message:
+        return FAILED
+    return MISSING if score.psnr_db is None else DONE
+
+
+def word(scores: Sequence[Score]) -> str:
+    """That of several, which are as good as the worst."""
+    found = {status(score) for score in scores}
+    return next(each for each in (FAILED, MISSING, DONE) if each in found or each == DONE)
 
 
 def tables(denoised: Denoised) -> list[Table]:
@@ -50,11 +52,11 @@ def _means(sigma: float, scores: Sequence[Score]) -> Table:
         Column("time", "s per picture"),
     )
     rows = []
-    for label, own in _labelled(scores).items():
+    for label, own in labelled(scores).items():
         tuned = ", ".join(f"{name} = {value}" for name, value in own[0].tuned.items()) or ABSENT
         psnr, ssim = [s.psnr_db for s in own if s.psnr_db is not None], [s.ssim for s in own if s.ssim is not None]
         if len(psnr) < len(own):
-            rows.append((label, tuned, f"{FAILED} ({len(own) - len(psnr)} of {len(own)})", *[ABSENT] * 4))
+            rows.append((label, tuned, f"{word(own)} ({len(own) - len(psnr)} of {len(own)})", *[ABSENT] * 4))
             continue
         of_pictures = [statistics.fmean(values) for values in _grouped(own, lambda score: score.picture)]
         of_seeds = [statistics.stdev(values) for values in _grouped(own, lambda s: s.picture) if len(values) > 1]
@@ -84,19 +86,20 @@ def _each(sigma: float, scores: Sequence[Score]) -> Table:
     rows = []
     for picture in dict.fromkeys(score.picture for score in scores):
         own = [score for score in scores if score.picture == picture]
-        cells = [_cell([score.psnr_db for score in own if score.label == label]) for label in labels]
+        cells = [_cell([score for score in own if score.label == label]) for label in labels]
         rows.append((picture, f"{own[0].height} x {own[0].width}", *cells))
     return Table(f"sigma = {sigma:g} of 255: PSNR by picture, mean over the seeds", columns, tuple(rows), ())
 
 
-def _cell(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return FAILED
+def _cell(scores: Sequence[Score]) -> str:
+    known = [score.psnr_db for score in scores if score.psnr_db is not None]
+    if not known or len(known) < len(scores):
+        return word(scores) if scores else ABSENT
     return with_spread(statistics.fmean(known), statistics.stdev(known)) if len(known) > 1 else f"{known[0]:.2f}"
 
 
-def _labelled(scores: Sequence[Score]) -> dict[str, list[Score]]:
+def labelled(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """By the denoisers' names, in their order."""
     found: dict[str, list[Score]] = {}
     for score in scores:
         found.setdefault(score.label, []).append(score)
@@ -123,47 +126,3 @@ def print_tables(denoised: Denoised, console: Console) -> None:
             shown.add_row(*map(Text, row))
         console.print(Text(table.title, style="bold"))
         console.print(shown)
-
-
-def read_study(name: str, denoised: Denoised) -> Study:
-    """The page of a study of `denoise`; the configuration has found its file."""
-    make: Callable[[Denoised], Study] = importlib.import_module(f"reports.studies.{name}").study
-    return make(denoised)
-
-
-def write(denoised: Denoised) -> list[Path]:
-    """`report.md` and its pictures, in the run's folder. Returns the files written, the report first."""
-    from reports.denoised_figure import sheets
-    from reports.figures import Page
-    from reports.markdown import escape
-    from reports.study import claims_table
-    from reports.style import use_house_style
-    from reports.templating import template
-
-    use_house_style()
-    folder, pages = denoised.folder, []
-    if denoised.study is not None:
-        study = read_study(denoised.study, denoised)
-        pages.append(Page(study, claims_table(study), tuple(_drawn(one, folder) for one in study.figures)))
-    shown = [_drawn(sheet, folder) for sheet in sheets(denoised)]
-    report = folder / "report.md"
-    text = template("denoise.md.j2", escape).render(
-        title=denoised.title,
-        notes=[NOTES],
-        pages=pages,
-        tables=tables(denoised),
-        sheets=shown,
-        failures=[score for score in denoised.scores if score.message],
-    )
-    report.write_text(text, encoding="utf-8")
-    figures = [*shown, *(figure for page in pages for figure in page.figures)]
-    return [report, *(path for figure in figures for path in figure.paths)]
-
-
-def _drawn(figure: StudyFigure, folder: Path) -> Drawn:
-    from reports.figures import Drawn
-    from reports.style import Look
-
-    path = folder / f"{figure.stem}.png"
-    figure.draw(Look.of((), ())).savefig(path)
-    return Drawn(figure.stem, figure.title, figure.remarks, (path,))

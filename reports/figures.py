@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from reports import error_time, knob_figure
 from reports.content import Content, Run
 from reports.instances import Group
 from reports.published import is_papers_instance
-from reports.study import Study, claims_table, read_study
+from reports.study import Study, StudyFigure, claims_table, read_study
 from reports.style import Look, use_house_style
 from reports.tables import Table
 from reports.views import views
@@ -60,6 +60,11 @@ class Page:
     claims: Table
     figures: tuple[Drawn, ...]
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """What is published beside this run first, where anything is."""
+        return (self.claims, *self.study.tables)
+
 
 def draw_studies(runs: Sequence[Run], folder: Path, suffixes: Sequence[str]) -> list[Page]:
     """The pages of the runs that are a study's."""
@@ -68,13 +73,20 @@ def draw_studies(runs: Sequence[Run], folder: Path, suffixes: Sequence[str]) -> 
     for run in runs:
         if run.study is not None:
             look = Look.of((record.method for record in run.records), (record.n for record in run.records))
-            study = read_study(run.study, run.records)
-            drawn = [
-                save(figure.draw(look), figure.stem, figure.title, figure.remarks, folder, suffixes)
-                for figure in study.figures
-            ]
-            pages.append(Page(study, claims_table(study), tuple(drawn)))
+            pages.append(draw_study(read_study(run.study, run.records), look, folder, suffixes))
     return pages
+
+
+def draw_study(study: Study, look: Look, folder: Path, suffixes: Sequence[str]) -> Page:
+    """Its figures saved."""
+    return Page(study, claims_table(study), save_all(study.figures, look, folder, suffixes))
+
+
+def save_all(figures: Iterable[StudyFigure], look: Look, folder: Path, suffixes: Sequence[str]) -> tuple[Drawn, ...]:
+    """Drawn one after the other."""
+    return tuple(
+        save(figure.draw(look), figure.stem, figure.title, figure.remarks, folder, suffixes) for figure in figures
+    )
 
 
 def _published(groups: Sequence[Group]) -> str:

@@ -23,20 +23,14 @@ def records_frame(content: Content) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def write_parquet(content: Content, path: Path) -> Path:
-    """With types; text as it was recorded."""
-    records_frame(content).to_parquet(path, index=False)
-    return path
-
-
-def write_csv(content: Content, path: Path) -> Path:
-    """For a spreadsheet too: a text that it would read as a formula has an apostrophe before it."""
-    frame = records_frame(content)
-    for name in frame.columns:
-        if not is_numeric_dtype(frame[name]):
-            frame[name] = frame[name].map(_inert)
-    frame.to_csv(path, index=False)
-    return path
+def write_frame(frame: pd.DataFrame, folder: Path, stem: str) -> list[Path]:
+    """CSV for a spreadsheet too, where a text that it would read as a formula has an apostrophe before it; Parquet with
+    types, and text as it was recorded."""
+    csv, parquet = folder / f"{stem}.csv", folder / f"{stem}.parquet"
+    frame.to_parquet(parquet, index=False)
+    inert = {name: frame[name].map(_inert) for name in frame.columns if not is_numeric_dtype(frame[name])}
+    frame.assign(**inert).to_csv(csv, index=False)
+    return [csv, parquet]
 
 
 def _inert(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from reports.account import Account
 from reports.content import Content
 from reports.figures import Drawn, Page
 from reports.templating import template
@@ -26,3 +27,8 @@ def escape(text: str) -> str:
 def to_markdown(content: Content, figures: Sequence[Drawn], pages: Sequence[Page]) -> str:
     """The whole report; figures are linked by file name, beside it."""
     return template("report.md.j2", escape).render(content=content, figures=figures, pages=pages)
+
+
+def markdown_account(account: Account, page: Page, sheets: Sequence[Drawn]) -> str:
+    """The whole report of trainings, or of pictures."""
+    return template("account.md.j2", escape).render(account=account, page=page, figures=sheets)

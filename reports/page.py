@@ -13,14 +13,15 @@ from typing import Any
 from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
+from reports.account import Account
 from reports.changes import Changes
-from reports.content import Content
-from reports.page_table import cell_table, change_table
+from reports.content import Content, Run
+from reports.page_table import PageTable, cell_table, change_table
 from reports.plots import look_of, plots
 from reports.plots._changes import plot as change_plot
 from reports.plots.theme import Plot
 from reports.short_names import told_apart
-from reports.study import Study, claims_table, read_study
+from reports.study import Study, StudyFigure, claims_table, read_study
 from reports.style import Look, use_house_style
 from reports.svg import inline_svg
 from reports.tables import Table
@@ -49,6 +50,16 @@ class StudyPage:
     stills: tuple[Still, ...]
 
 
+@dataclass(frozen=True)
+class Top:
+    """What every page starts with, and whose machines it ends with."""
+
+    title: str
+    subtitle: str
+    verdicts: Sequence[str]
+    runs: Sequence[Run | Account]
+
+
 class ChangePage:
     """Two runs' comparison, with its picture and its table."""
 
@@ -59,28 +70,70 @@ class ChangePage:
 
 
 def to_html(content: Content, changes: Sequence[Changes] = ()) -> str:
-    """The whole page; 4.8 MB of it is plotly's library."""
+    """The whole page of runs; 4.8 MB of it is plotly's library."""
     views, pages = plots(content), _study_pages(content)
     cells = cell_table(content)
     changed = [ChangePage(each, number, look_of(content)) for number, each in enumerate(changes)]
-    return template("report.html.j2", escape).render(
+    return _page(
+        "report.html.j2",
+        Top(content.title, _subtitle(content), verdicts(content.groups), content.runs),
+        _sections(content, pages, views, bool(changes)),
+        pages,
+        views,
+        [each.plot for each in changed if each.plot],
+        [cells, *(each.table for each in changed)],
         content=content,
-        subtitle=_subtitle(content),
-        verdicts=verdicts(content.groups),
-        sections=_sections(content, pages, views, bool(changes)),
-        pages=pages,
-        plots=views,
         changes=changed,
         cells=cells,
-        tables=[cells, *(each.table for each in changed)],
+    )
+
+
+def account_html(account: Account) -> str:
+    """The whole page of trainings, or of pictures: the same frame."""
+    use_house_style()
+    shown = [figure for figure in account.study.figures if figure.stem not in account.plotted]
+    pages = [StudyPage(account.study, claims_table(account.study), _stills(shown, Look.of((), ())))]
+    views, gallery = account.plots(), account.gallery()
+    there = {
+        ("plots", account.plots_heading.lower()): bool(views),
+        ("means", "means"): bool(account.tables),
+        ("pictures", "pictures"): bool(gallery),
+        ("cells", account.cells_heading.lower()): True,
+        ("machine", "machine"): True,
+    }
+    sections = [("study-1", account.study.title), *(section for section, is_there in there.items() if is_there)]
+    top = Top(account.title, account.subtitle, account.verdicts, (account,))
+    return _page("account.html.j2", top, sections, pages, views, [], [account.cells], account=account, gallery=gallery)
+
+
+def _page(
+    name: str,
+    top: Top,
+    sections: Sequence[tuple[str, str]],
+    pages: Sequence[StudyPage],
+    views: Sequence[Plot],
+    more_views: Sequence[Plot],
+    tables: Sequence[PageTable],
+    **own: Any,
+) -> str:
+    return template(name, escape).render(
+        title=top.title,
+        subtitle=top.subtitle,
+        verdicts=top.verdicts,
+        runs=top.runs,
+        sections=sections,
+        pages=pages,
+        plots=views,
+        tables=tables,
         told_apart=told_apart,
         choices=lambda words: list(dict.fromkeys(words)),
         fallback_rows=FALLBACK_ROWS,
         json=embedded,
-        plot_data=_plot_data([*views, *(each.plot for each in changed if each.plot)]),
+        plot_data=_plot_data([*views, *more_views]),
         plotly=Source(get_plotlyjs()),
         css=_own("report.css"),
         js=_own("report.js"),
+        **own,
     )
 
 
@@ -114,13 +167,15 @@ def _study_pages(content: Content) -> list[StudyPage]:
     pages = []
     for run in content.runs:
         if run.study is not None:
-            study, look = read_study(run.study, run.records), look_of(content)
-            stills = tuple(
-                Still(figure.title, figure.remarks, Source(inline_svg(figure.draw(look), figure.stem)))
-                for figure in study.figures
-            )
-            pages.append(StudyPage(study, claims_table(study), stills))
+            study = read_study(run.study, run.records)
+            pages.append(StudyPage(study, claims_table(study), _stills(study.figures, look_of(content))))
     return pages
+
+
+def _stills(figures: Sequence[StudyFigure], look: Look) -> tuple[Still, ...]:
+    return tuple(
+        Still(figure.title, figure.remarks, Source(inline_svg(figure.draw(look), figure.stem))) for figure in figures
+    )
 
 
 def _subtitle(content: Content) -> str:

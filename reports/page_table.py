@@ -38,6 +38,12 @@ class PageTable:
     """The titles of the columns of words that take this colour."""
     command: Sequence[str] = ()
     """A row's command, to be copied."""
+    noun: str = "cells"
+    """What a row is, several of them."""
+    searched: str = "method, flag, message"
+    """What one would look for among them."""
+    file: str = "records.csv"
+    """Of the format csv, which has them all."""
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -53,6 +59,7 @@ class PageTable:
             "tones": _packed(self.tones),
             "toned": [index for index, column in enumerate(self.columns) if column.title in self.toned],
             "command": _packed(self.command),
+            "noun": self.noun,
         }
 
     def first(self, count: int) -> list[tuple[str, ...]]:

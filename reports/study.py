@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -81,9 +82,15 @@ def claims_table(study: Study) -> Table:
 
 def read_study(name: str, records: Sequence[Record]) -> Study:
     """The page of a study. Raises ValueError where there is no study of that name."""
+    make: Callable[[Sequence[Record]], Study] = maker(name)
+    return make(records)
+
+
+def maker(name: str) -> Callable[[Any], Study]:
+    """The function of a study's file. Raises ValueError where there is no study of that name."""
     folder = Path(__file__).parent / "studies"
     known = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
     if name not in known:
         raise ValueError(f"there is no study '{name}': choose among {', '.join(known) or 'none'}")
-    make: Callable[[Sequence[Record]], Study] = importlib.import_module(f"reports.studies.{name}").study
-    return make(records)
+    make: Callable[[Any], Study] = importlib.import_module(f"reports.studies.{name}").study
+    return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.record import Record
+from reports.account import Account
 from reports.cells import has_result, memory, relative_error, time
 from reports.changes import Changes
 from reports.content import Content
@@ -16,7 +17,7 @@ from reports.templating import template
 from reports.verdicts import contests, is_exact, seconds, verdicts
 
 MOST_LINES = 40
-MOST_CONTESTS, MOST_FAILURES, MOST_COMPARISONS = 6, 4, 4
+MOST_CONTESTS, MOST_FAILURES, MOST_COMPARISONS, MOST_CLAIMS = 6, 4, 4, 12
 LONGEST_TEXT = 200
 """A message may be a page long; the report holds it whole."""
 
@@ -40,6 +41,19 @@ def to_summary(content: Content, changes: Sequence[Changes] = ()) -> str:
         cut=_cut,
         changes=changes[:MOST_COMPARISONS],
         more_changes=len(changes) - MOST_COMPARISONS,
+    )
+
+
+def account_summary(account: Account) -> str:
+    """The same of trainings, or of pictures: the claims with their verdicts in place of contests."""
+    claims, failures = account.study.claims, account.failures
+    return template("account_summary.md.j2", escape).render(
+        account=account,
+        claims=claims[:MOST_CLAIMS],
+        more_claims=len(claims) - MOST_CLAIMS,
+        failures=failures[:MOST_FAILURES],
+        more_failures=len(failures) - MOST_FAILURES,
+        cut=_cut,
     )
 
 

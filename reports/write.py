@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports.changes import Changes
 from reports.content import Content, read_content
 from reports.terminal import terminal_table
 
-__all__ = ["FORMATS", "terminal_table", "write_report"]
+if TYPE_CHECKING:
+    from reports.account import Account
+    from reports.figures import Drawn
+
+__all__ = ["FORMATS", "terminal_table", "write_account", "write_report"]
 
 FORMATS = ("html", "md", "tex", "csv", "pr")
 
@@ -24,9 +29,7 @@ def write_report(
     found, for html and pr. Returns the files written, the reports before their figures. Raises ValueError for a format
     that it does not have, a folder that is no run, or one without a finished cell; nothing is written then.
     """
-    unknown = sorted(formats - set(FORMATS))
-    if unknown:
-        raise ValueError(f"no report format {', '.join(unknown)}: choose among {', '.join(FORMATS)}")
+    _require_known(formats)
     content = read_content(runs)
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -41,27 +44,56 @@ def write_report(
     return written
 
 
+def write_account(account: Account, out: Path, formats: Set[str] = frozenset(FORMATS)) -> list[Path]:
+    """The same formats of trainings, or of pictures; csv: a CSV and a Parquet file for each of the account's frames.
+
+    Raises ValueError for a format that it does not have; nothing is written then.
+    """
+    _require_known(formats)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    if "html" in formats:
+        from reports.page import account_html
+
+        written.append(_written(out / "report.html", account_html(account)))
+    if "pr" in formats:
+        from reports.summary import account_summary
+
+        written.append(_written(out / "summary.md", account_summary(account)))
+    if "csv" in formats:
+        from reports.frames import write_frame
+
+        written += [path for stem, frame in account.frames.items() for path in write_frame(frame(), out, stem)]
+    if formats & {"md", "tex"}:
+        written += _write_account_documents(account, out, formats)
+    return written
+
+
+def _require_known(formats: Set[str]) -> None:
+    unknown = sorted(formats - set(FORMATS))
+    if unknown:
+        raise ValueError(f"no report format {', '.join(unknown)}: choose among {', '.join(FORMATS)}")
+
+
 # Imported where they are needed: they cost seconds, which a terminal table need not pay.
 
 
 def _write_html(content: Content, changes: Sequence[Changes], path: Path) -> Path:
     from reports.page import to_html
 
-    path.write_text(to_html(content, changes), encoding="utf-8")
-    return path
+    return _written(path, to_html(content, changes))
 
 
 def _write_summary(content: Content, changes: Sequence[Changes], path: Path) -> Path:
     from reports.summary import to_summary
 
-    path.write_text(to_summary(content, changes), encoding="utf-8")
-    return path
+    return _written(path, to_summary(content, changes))
 
 
 def _write_records(content: Content, out: Path) -> list[Path]:
-    from reports.frames import write_csv, write_parquet
+    from reports.frames import records_frame, write_frame
 
-    return [write_csv(content, out / "records.csv"), write_parquet(content, out / "records.parquet")]
+    return write_frame(records_frame(content), out, "records")
 
 
 def _write_documents(content: Content, out: Path, formats: Set[str]) -> list[Path]:
@@ -69,7 +101,7 @@ def _write_documents(content: Content, out: Path, formats: Set[str]) -> list[Pat
     from reports.latex import to_latex_report, to_latex_tables
     from reports.markdown import to_markdown
 
-    suffixes = ("png", "pdf", "svg") if "tex" in formats else ("png",)
+    suffixes = _suffixes(formats)
     pages = draw_studies(content.runs, out, suffixes)
     figures = draw_all(content, out, suffixes)
     texts: dict[str, str] = {}
@@ -78,7 +110,37 @@ def _write_documents(content: Content, out: Path, formats: Set[str]) -> list[Pat
     if "tex" in formats:
         texts["report.tex"] = to_latex_report(content, figures, pages)
         texts["tables.tex"] = to_latex_tables(content, pages)
-    for name, text in texts.items():
-        (out / name).write_text(text)
     drawn = [*(figure for page in pages for figure in page.figures), *figures]
-    return [out / name for name in texts] + [path for figure in drawn for path in figure.paths]
+    return [*(_written(out / name, text) for name, text in texts.items()), *_paths(drawn)]
+
+
+def _write_account_documents(account: Account, out: Path, formats: Set[str]) -> list[Path]:
+    from reports.figures import draw_study, save_all
+    from reports.latex import latex_account, latex_tables
+    from reports.markdown import markdown_account
+    from reports.style import Look, use_house_style
+
+    use_house_style()
+    suffixes, look = _suffixes(formats), Look.of((), ())
+    page = draw_study(account.study, look, out, suffixes)
+    sheets = save_all(account.sheets, look, out, suffixes)
+    texts: dict[str, str] = {}
+    if "md" in formats:
+        texts["report.md"] = markdown_account(account, page, sheets)
+    if "tex" in formats:
+        texts["report.tex"] = latex_account(account, page, sheets)
+        texts["tables.tex"] = latex_tables([*page.tables, *account.tables])
+    return [*(_written(out / name, text) for name, text in texts.items()), *_paths([*page.figures, *sheets])]
+
+
+def _suffixes(formats: Set[str]) -> tuple[str, ...]:
+    return ("png", "pdf", "svg") if "tex" in formats else ("png",)
+
+
+def _paths(drawn: Sequence[Drawn]) -> list[Path]:
+    return [path for figure in drawn for path in figure.paths]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from bench.record import read_journal
+from reports.denoised_page import write_denoised
+from reports.trainings_page import write_trainings
 from reports.write import write_report
-from tests import report_runs
+from tests import report_folders, report_runs
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -24,6 +27,10 @@ RUNS: dict[str, Callable[[Path], Path]] = {
     "rich": report_runs.rich_run,
     "large": report_runs.large_run,
 }
+BOTH = {
+    "learn": (report_folders.learn_folder, write_trainings),
+    "denoise": (report_folders.denoise_folder, write_denoised),
+}
 PHONE, DESK = 400, 1600
 ROWS = "#cells tbody tr"
 
@@ -32,7 +39,11 @@ ROWS = "#cells tbody tr"
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     made = {name: make(folder / name) for name, make in RUNS.items()}
-    return {name: write_report([run], folder / f"{name}-out", {"html"})[0] for name, run in made.items()}
+    written = {name: write_report([run], folder / f"{name}-out", {"html"}) for name, run in made.items()}
+    written |= {
+        name: write(make(folder / name), folder / f"{name}-out", {"html"}) for name, (make, write) in BOTH.items()
+    }
+    return {name: path for name, (path,) in written.items()}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +88,7 @@ def opened(browser: Any, files: dict[str, Path]) -> Iterator[Callable[..., Opene
 @pytest.mark.parametrize(("name", "width", "scheme"), [
     ("rich", PHONE, "dark"), ("rich", DESK, "light"), ("hostile", PHONE, "light"), ("hostile", DESK, "dark"),
     ("one_cell", PHONE, "light"), ("failed", PHONE, "dark"), ("large", PHONE, "light"),
+    ("learn", PHONE, "dark"), ("learn", DESK, "light"), ("denoise", PHONE, "light"), ("denoise", DESK, "dark"),
 ])  # fmt: skip
 def test_a_page_opens_draws_everything_and_fits(
     opened: Callable[..., Opened], name: str, width: int, scheme: str
@@ -96,6 +108,8 @@ def test_a_page_opens_draws_everything_and_fits(
     )
     if name in ("rich", "large"):
         assert len(plots) >= 5
+    if name in BOTH:
+        assert len(plots) == 3
     for plot in plots:
         assert plot["drawn"], plot
         assert plot["keys"], plot  # a legend, or a heat map's scale
@@ -124,6 +138,63 @@ def test_the_table_sorts_both_ways_with_missing_values_last(
         own.page.locator("#cells button[name=on]").click()
     lost = sum(record.total_seconds is None for record in records)
     assert own.column(title)[-lost:] == ["-"] * lost
+
+
+@pytest.mark.parametrize(("name", "title"), [("learn", "learned W"), ("denoise", "PSNR")])
+def test_trainings_and_scores_sort_with_words_last(opened: Callable[..., Opened], name: str, title: str) -> None:
+    own = opened(name)
+    heading = own.page.locator("#cells thead th", has=own.page.locator(f"button:text-is('{title}')"))
+    lost = sum(text in ("failed", "missing") for text in own.column(title))
+    assert lost
+    for falling in (False, True):
+        heading.locator("button").click()
+        shown = own.column(title)
+        assert set(shown[-lost:]) == {"failed", "missing"}
+        numbers = [float(text) for text in shown[:-lost]]
+        assert numbers == sorted(numbers, reverse=falling)
+        assert len(set(numbers)) > 1
+
+
+def test_a_table_that_stands_whole_sorts_by_what_it_shows(opened: Callable[..., Opened]) -> None:
+    """PSNR of a mean: the rows of a denoiser that failed are words, and come last both ways."""
+    own = opened("denoise")
+    table = own.page.locator("#means table").first
+    heading = table.locator("th", has=own.page.locator("button:text-is('PSNR')"))
+    place = table.locator("thead th").all_inner_texts().index("PSNR\ndB") + 1
+    rows = set(table.locator("tbody tr").all_inner_texts())
+    for falling in (False, True):
+        heading.locator("button").click()
+        assert heading.get_attribute("aria-sort") == ("descending" if falling else "ascending")
+        shown = table.locator(f"tbody tr > :nth-child({place})").all_inner_texts()
+        numbers = [float(text) for text in shown if text[0].isdigit()]
+        assert numbers == sorted(numbers, reverse=falling)
+        assert len(numbers) == 2
+        assert all(text.startswith(("failed", "missing")) for text in shown[2:])
+    assert set(table.locator("tbody tr").all_inner_texts()) == rows
+
+
+def test_claims_are_cards_on_a_phone_and_a_table_at_a_desk(opened: Callable[..., Opened]) -> None:
+    for width, cards in ((PHONE, True), (DESK, False)):
+        page = opened("learn", width).page
+        row = page.locator("#study-1 table.words tbody tr").first
+        boxes = [cell.bounding_box() for cell in row.locator("> *").all()]
+        stacked = all(above["y"] + above["height"] <= below["y"] + 1 for above, below in itertools.pairwise(boxes))
+        assert stacked is cards
+        assert all(box["x"] + box["width"] <= width for box in boxes)
+
+
+def test_pictures_are_shown_and_open_one_after_the_other(opened: Callable[..., Opened]) -> None:
+    page = opened("denoise", PHONE).page
+    exhibits = page.locator("details.exhibit")
+    assert exhibits.count() == 4  # two pictures, two sigmas
+    exhibits.last.locator("summary").click()
+    images = exhibits.last.locator("img")
+    assert images.count() == 4  # clean, noisy and two denoisers; the third failed
+    assert "failed" in exhibits.last.inner_text()
+    for image in images.all():
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("each => each.complete && each.naturalWidth") == 24
+        assert image.bounding_box()["width"] > 100
 
 
 def test_the_table_filters_and_its_rows_open(opened: Callable[..., Opened], files: dict[str, Path]) -> None:

@@ -79,7 +79,7 @@ def lines_of(config: Path) -> list[str]:
 # --- what it measures -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_scores_tables_and_pictures(config: Path) -> None:
+def test_the_command_writes_scores_tables_and_pictures(config: Path, tmp_path: Path) -> None:
     out = config.parent / "run"
     ended = subprocess.run(
         [sys.executable, "-m", "bench", "denoise", str(config), "--out", str(out)],
@@ -102,11 +102,15 @@ def test_the_command_writes_scores_tables_and_pictures(config: Path) -> None:
     shown = next(s for s in scores if (s.picture, s.seed, s.tuned) == ("camera", 0, {"weight": 1.0}))
     expected = np.clip(TotalVariation(weight=1.0).denoise(clean + 0.1 * noise(clean, 0), 0.1), 0, 1)
     assert np.abs(imread(out / shown.image) / 255 - expected).max() <= 0.51 / 255
-    report = (out / "report.md").read_text()
+    report = (out / "report" / "report.md").read_text()
     for name in ("sheet_25.5_1.png", "filters.png"):
         assert f"]({name})" in report
-        assert imread(out / name).std() > 10  # not blank
+        assert imread(out / "report" / name).std() > 10  # not blank
     assert "Image-3" in report
+    (config.parent / "theta.npz").unlink()  # the run has its own copy
+    again = CliRunner().invoke(app, ["report", str(out), "--format", "md", "--out", str(tmp_path / "again")])
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again" / "report.md").read_text() == report
     assert "| BLORC | 25.5 | patch_transform | weight = 0.2, stride = 4," in report
 
 
@@ -162,7 +166,7 @@ def test_a_denoiser_that_fails_is_a_row_with_a_word_and_is_tried_again(config: P
     result = command(config)
     assert result.exit_code == 1
     assert "failed (4 of 4)" in result.stdout
-    report = (config.parent / "run" / "report.md").read_text()
+    report = (config.parent / "run" / "report" / "report.md").read_text()
     assert "ValueError: a picture of 8 x 8 has no patch of 9 x 9 pixels" in report
     assert "12 of 16 scores are there already" in command(config).stdout
 

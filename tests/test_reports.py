@@ -554,7 +554,8 @@ def test_latex_is_sound_and_holds_every_row(written: tuple[Path, list[Path]], sm
     tex_is_sound(tables)
     assert re.findall(r"\\input\{([^}]*)\}", report) == ["tables"]  # and not the hostile name's
     assert "\\input{" not in tables
-    widths = [len(columns) for columns in re.findall(r"\\begin\{tabular\}\{([lr]+)\}", tables)]
+    columns = re.findall(r"\\begin\{tabular\}\{((?:[lr]|p\{20em\})+)\}", tables)
+    widths = [len(each.replace("{20em}", "")) for each in columns]
     bodies = re.findall(r"\\midrule\n(.*?)\\bottomrule", tables, flags=re.DOTALL)
     for width, body in zip(widths, bodies, strict=True):
         for row in body.strip().split("\n"):

@@ -1,18 +1,21 @@
-"""What a denoiser made of a noisy picture, as records: `scores.jsonl`, one line each."""
+"""What a denoiser made of a noisy picture, as records: `scores.jsonl`, one line each; and their folder."""
 
 from __future__ import annotations
 
 import json
+import tomllib
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-SCORES, IMAGES = "scores.jsonl", "images"
-"""Of the run's folder: the records, and PNG files: each clean picture by its name, each result by its score's id."""
+SCORES, ASKED, IMAGES, TRANSFORMS = "scores.jsonl", "asked.jsonl", "images", "transforms"
+"""Of the run's folder: the records; what the configuration asks for, in its order: the same records without their
+results; PNG files: each clean picture by its name, each result by its score's id; and the W that were stacked."""
 NOISY = "noisy"
 """The key of what no denoiser has touched."""
 
@@ -64,13 +67,14 @@ class Learned:
 
 @dataclass(frozen=True)
 class Denoised:
-    """A finished run of `denoise`."""
+    """A run of `denoise`, finished or not."""
 
     title: str
     study: str | None
     folder: Path
     scores: Sequence[Score]
-    """Those that its configuration asks for, in its order."""
+    """Those that its configuration asks for, in its order; one that has not been taken yet has no numbers and no
+    message."""
     learned: Sequence[Learned] = ()
     """What the denoisers have stacked, each once."""
 
@@ -89,6 +93,39 @@ def _scores(text: bytes) -> Iterator[Score]:
             yield Score(**{name: value for name, value in values.items() if name in names})
         except (ValueError, TypeError, AttributeError):
             continue
+
+
+def read_folder(folder: Path) -> Denoised:
+    """From the folder alone. Raises ValueError where it does not say what was asked for."""
+    path, config = folder / ASKED, folder / "config.toml"
+    asked = list(_scores(path.read_bytes())) if path.is_file() else []
+    if not asked:
+        raise ValueError(f"{folder}: holds no {ASKED}: the same denoise command with --out {folder} writes it")
+    done = read(folder)
+    scores = [replace(done.get(one.id, one), label=one.label, tuned=one.tuned) for one in asked]  # the newest words
+    said = tomllib.loads(config.read_text(encoding="utf-8"))
+    title = str(said.get("title") or folder.resolve().name)
+    return Denoised(title, said.get("study"), folder, scores, _transforms(folder / TRANSFORMS))
+
+
+def keep_transforms(folder: Path, learned: Sequence[Learned]) -> None:
+    """A copy of each W with the run, whose pages show it: its own file may change, or be elsewhere."""
+    (folder / TRANSFORMS).mkdir(exist_ok=True)
+    for path in (folder / TRANSFORMS).glob("*.npz"):
+        path.unlink()
+    for number, each in enumerate(learned):
+        np.savez(folder / TRANSFORMS / f"{number:03}.npz", W=each.W, source=each.file, picture=each.picture)
+
+
+def _transforms(folder: Path) -> list[Learned]:
+    found = []
+    for path in sorted(folder.glob("*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                found.append(Learned(str(stored["source"]), str(stored["picture"]), stored["W"]))
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # cut short: the next call writes it again
+            continue
+    return found
 
 
 def mean_psnr(scores: Iterable[Score]) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
+import seaborn as sns
 from matplotlib.colors import to_hex
 
 from bench.record import Record
@@ -148,6 +149,13 @@ def hollow(look: Look, method: str, n: int | None = None) -> dict[str, Any]:
     """`marker` of a published value."""
     filled = marker(look, method, n)
     return {**filled, "symbol": f"{filled['symbol']}-open", "line": {"width": 2}}
+
+
+def numbered(number: int) -> dict[str, Any]:
+    """`line` of the trace of a variant that is no method: a colour by its place, another dash every ten."""
+    palette = sns.color_palette("colorblind", 10)
+    dashes = ("solid", "dash", "dot", "dashdot")
+    return {"color": to_hex(palette[number % len(palette)]), "dash": dashes[number // len(palette) % len(dashes)]}
 
 
 def line(look: Look, method: str, **others: Any) -> dict[str, Any]:

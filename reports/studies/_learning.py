@@ -13,17 +13,18 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from scipy.fft import dct
 from scipy.optimize import linear_sum_assignment
 
 from bench.learning.curves import Point
-from bench.learning.outcome import LEARNED, NOISY
 from reports import log_axis
 from reports.rounding import ABSENT, plain
 from reports.study import StudyFigure
 from reports.style import PAGE_INCHES, Look, legend_below, literal, wrapped
 from reports.tables import Column, Table
 from reports.trainings import Group, Training, Transform
+from reports.trainings_table import NAMES, test_names
 
 CLOSE = 0.9
 """Median |correlation| of the rows from which on W counts as close to a transform; the identity has 0.71 with first
@@ -31,14 +32,11 @@ differences and 0.18 or less with the cosines."""
 
 PAPERS_EPOCHS = 750
 
-NAMES = {
-    LEARNED: "learned W",
-    NOISY: "noisy",
-    "finite_differences": "finite differences, tuned",
-    "cosine": "DCT soft threshold, tuned",
-    "orthogonal_dictionary": "orthogonal dictionary, unsupervised",
-}
-"""Of what a PSNR is of, for readers."""
+FEWEST_SEEDS = 5
+"""From which on a spread over seeds says something."""
+
+ERRORS = 2.0
+"""Standard errors within which two means count as one."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,31 @@ def _mean(values: Sequence[float], alone: float | None) -> Mean | None:
     return Mean(float(np.mean(values)), deviation, deviation / math.sqrt(len(values)), len(values))
 
 
-def lengths(groups: Sequence[Group]) -> str:
-    """`after 40 or 100 epochs, the paper's 750`: what a verdict on a learned W holds for; empty for the paper's own."""
+def signed(mean: Mean) -> str:
+    """`+0.31 ± 0.02`, the standard error of the mean."""
+    return f"{mean.value:+.2f}" + (f" ± {mean.error:.2f}" if mean.error is not None else "")
+
+
+def by_group(found: Sequence[tuple[Group, str]], unit: str = "") -> str:
+    """`as printed: 26.31 ± 0.05 dB; Adam: 26.40 ± 0.03 dB. Seeds: 5 each`."""
+    shown = "; ".join(f"{group.label}: {words}{f' {unit}' if unit else ''}" for group, words in found)
+    counts = list(dict.fromkeys(group.seeds for group, _ in found))
+    alike = f"{counts[0]}{' each' if len(found) > 1 else ''}"
+    return f"{shown}. Seeds: {alike if len(counts) == 1 else ', '.join(group.seeds for group, _ in found)}"
+
+
+def conditions(groups: Sequence[Group], learned: bool = True) -> str:
+    """` (after 40 or 100 epochs; the paper has 750; Adam has 4 of 5 seeds)`: what a verdict on these holds for.
+
+    Empty for the paper's own number of epochs, which matters to what is `learned` alone, and FEWEST_SEEDS or more.
+    """
     counts = list(dict.fromkeys(one.outcome.epochs for group in groups for one in group.finished))
-    said = " or ".join(map(str, counts))
-    return f" (after {said} epochs; the paper has {PAPERS_EPOCHS})" if counts and counts != [PAPERS_EPOCHS] else ""
+    said = [f"after {' or '.join(map(str, counts))} epochs; the paper has {PAPERS_EPOCHS}"]
+    said = said if learned and counts and counts != [PAPERS_EPOCHS] else []
+    said += [f"{group.label} has {group.seeds} seeds" for group in groups if not group.is_whole]
+    if min((len(group.finished) for group in groups if group.finished), default=FEWEST_SEEDS) < FEWEST_SEEDS:
+        said.append(f"fewer than {FEWEST_SEEDS} seeds")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 # --- rows beside a known transform ------------------------------------------------------------------------------------
@@ -141,8 +159,7 @@ def closeness(group: Group, transform: Callable[[int], Transform]) -> Mean | Non
 
 def psnr_table(groups: Sequence[Group]) -> Table:
     """A row per group; mean and standard deviation over the seeds."""
-    names = list(dict.fromkeys(name for group in groups for one in group.finished for name in one.outcome.psnr))
-    names = [LEARNED, *(name for name in names if name != LEARNED)] if names else []
+    names = test_names(groups)
     columns = (
         Column("training", numeric=False),
         Column("epochs"),
@@ -173,12 +190,12 @@ def _row(group: Group, names: Sequence[str]) -> tuple[str, ...]:
 
     own = [one.outcome for one in group.finished]
     if not own:
-        return (group.label, "failed", *[ABSENT] * (4 + len(names)))
+        return (group.label, "failed", group.seeds, *["failed"] * (3 + len(names)))
     means = [mean_db(group, name) for name in names]
     return (
         group.label,
         ", ".join(dict.fromkeys(str(one.epochs) for one in own)),
-        str(len(own)),
+        group.seeds,
         average([one.seconds for one in own]),
         average([one.training_loss for one in own]),
         average([one.validation_loss for one in own]),
@@ -274,6 +291,10 @@ def transform_figure(
     )
 
 
+PANEL_INCHES, LINE_INCHES = 1.65, 0.13
+"""Of height: a square with its labels, and each line of its title."""
+
+
 def _draw_transforms(groups: Sequence[Group], name: str, transform: Callable[[int], Transform], look: Look) -> Figure:
     del look
     shown = [(group.label, first.W) for group in groups if (first := group.first) is not None and first.W is not None]
@@ -288,13 +309,16 @@ def _draw_transforms(groups: Sequence[Group], name: str, transform: Callable[[in
         panels.append((f"{label}: {found.median:.2f}", found.W))
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(PAGE_INCHES, 1.85 * rows), layout="constrained")
+    titles = [wrapped(title, 22) for title, _ in panels]
+    lines = 1 + max(title.count("\n") for title in titles)
+    figure = Figure(figsize=(PAGE_INCHES, (PANEL_INCHES + LINE_INCHES * lines) * rows), layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (title, W) in zip(all_axes, panels, strict=False):
+    for axes, title, (_, W) in zip(all_axes, titles, panels, strict=False):
         image = axes.imshow(W / (np.abs(W).max() or 1.0), cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest")
-        axes.set_title(wrapped(title, 22), loc="left")
+        axes.set_title(title, loc="left")
         axes.grid(visible=False)
         axes.set(xlabel="sample", ylabel="row")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     for axes in all_axes[len(panels) :]:
         axes.remove()
     figure.colorbar(image, ax=list(all_axes[: len(panels)]), label="entry / largest", shrink=0.8, aspect=40, pad=0.02)

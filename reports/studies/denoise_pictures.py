@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -70,13 +71,25 @@ def _order(scores: list[Score]) -> list[Claim]:
             gap = values[one] - values[other]
             published = f"{one} is above {other} by {gap:.2f} dB at sigma {sigma:g}"
             found = _difference(scores, OURS[one], OURS[other], sigma)
-            claims.append(Claim(f"{PAPER}, Table 3: order", published, *_judged(found)))
+            judged = _judged(found) if found else (ABSENT, Verdict.NOT_MEASURED, _why_not(scores, (one, other), sigma))
+            claims.append(Claim(f"{PAPER}, Table 3: order", published, *judged))
     return claims
 
 
-def _judged(found: Difference | None) -> tuple[str, Verdict, str]:
-    if found is None:
-        return ABSENT, Verdict.NOT_MEASURED, "this run has not both at this sigma"
+def _why_not(scores: list[Score], methods: Sequence[str], sigma: float) -> str:
+    """What each of them lacks."""
+    said = []
+    for method in methods:
+        own = [score for score in scores if (score.key, score.sigma) == (OURS[method], sigma)]
+        lost = [score for score in own if score.psnr_db is None]
+        if not own:
+            said.append(f"{method} is not in this run")
+        elif lost:
+            said.append(f"{method}: {len(lost)} of {len(own)} scores {lost[0].message or 'not taken yet'}")
+    return "; ".join(said) or "the two were not given the same pictures"
+
+
+def _judged(found: Difference) -> tuple[str, Verdict, str]:
     ours = f"by {found.mean:+.2f} ± {found.bar:.2f} dB on {found.pictures} pictures"
     if found.pictures < FEWEST:
         return ours, Verdict.NOT_TESTABLE, "too few pictures"
@@ -146,7 +159,8 @@ def _noisy(scores: list[Score]) -> list[Claim]:
         found = _by_picture(scores, NOISY, sigma)
         published = f"the noisy input has {values['noisy input']:g} dB at sigma {sigma:g}"
         if not found:
-            claims.append(Claim(f"{PAPER}, Table 3", published, ABSENT, Verdict.NOT_MEASURED, "not in this run"))
+            why = _why_not(scores, ("noisy input",), sigma)
+            claims.append(Claim(f"{PAPER}, Table 3", published, ABSENT, Verdict.NOT_MEASURED, why))
             continue
         ours, expected = statistics.fmean(found.values()), 20 * math.log10(GREY / sigma)
         near = abs(ours - values["noisy input"]) <= 0.5

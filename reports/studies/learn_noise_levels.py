@@ -12,9 +12,9 @@ from reports.rounding import ABSENT, plain
 from reports.studies._learning import (
     CLOSE,
     closeness,
+    conditions,
     curves_figure,
     differences,
-    lengths,
     psnr_table,
     transform_figure,
 )
@@ -67,7 +67,7 @@ def _structure(row: dict[str, str], groups: Sequence[Group]) -> Claim:
     ours = "median |correlation| " + "; ".join(mean.text for _, mean in found)
     same = any((mean.value >= CLOSE) == said for _, mean in found)
     verdict = Verdict.REPRODUCED if same else Verdict.NOT_REPRODUCED
-    rule = f"close: a median |correlation| of matched rows of {CLOSE:g} or more; the identity has 0.71{lengths(own)}"
+    rule = f"close: a median |correlation| of matched rows of {CLOSE:g} or more; the identity has 0.71{conditions(own)}"
     if not said and not any((mean := closeness(group, differences)) and mean.value >= CLOSE for group in groups):
         verdict, rule = Verdict.NOT_TESTABLE, f"{rule}: W is close at no noise, so that its absence says nothing"
     return Claim(f"{SOURCE}, Figure 6", published, ours, verdict, rule)
@@ -88,7 +88,7 @@ def _loss(row: dict[str, str], groups: Sequence[Group]) -> Claim:
     ours = f"{ends} in the end, {plain(part, 2)} of its value after the first epoch"
     verdict = Verdict.REPRODUCED if (part <= LOW) == falls else Verdict.NOT_REPRODUCED
     return Claim(
-        f"{SOURCE}, Figure 7", published, ours, verdict, f"decreases: to {LOW:g} of that value or less{lengths(own)}"
+        f"{SOURCE}, Figure 7", published, ours, verdict, f"decreases: to {LOW:g} of that value or less{conditions(own)}"
     )
 
 

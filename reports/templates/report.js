@@ -24,6 +24,7 @@
       this.tones = unpacked(data.tones);
       this.toned = new Set(data.toned);
       this.command = unpacked(data.command);
+      this.noun = data.noun;
       this.body = section.querySelector("tbody");
       this.headings = [...section.querySelectorAll("thead th")];
       this.count = section.querySelector(".count");
@@ -78,8 +79,8 @@
       const last = Math.min(rows.length, this.first + ROWS);
       this.body.replaceChildren(...rows.slice(this.first, last).map((row) => this.row(row)));
       const all = this.tones.length;
-      const shown = rows.length === 0 ? "no cell matches" : `${this.first + 1} to ${last} of ${rows.length}`;
-      this.count.textContent = rows.length === all ? `${shown} cells` : `${shown}, of ${all} cells in all`;
+      const shown = rows.length === 0 ? `no ${this.noun.slice(0, -1)} matches` : `${this.first + 1} to ${last} of ${rows.length}`;
+      this.count.textContent = rows.length === all ? `${shown} ${this.noun}` : `${shown}, of ${all} ${this.noun} in all`;
       this.pages.back.disabled = this.first === 0;
       this.pages.on.disabled = last >= rows.length;
     }
@@ -142,9 +143,41 @@
     }
   }
 
+  // A table that stands in the page whole: its headings sort it by what it shows, missing values last.
+  class StillTable {
+    constructor(table) {
+      this.body = table.tBodies[0];
+      this.headings = [...table.tHead.rows[0].cells];
+      this.numeric = this.headings.map((heading) => heading.classList.contains("num"));
+      this.headings.forEach((heading, column) => {
+        const button = made("button", heading.firstChild.textContent, { type: "button" });
+        heading.firstChild.replaceWith(button);
+        heading.setAttribute("aria-sort", "none");
+        button.addEventListener("click", () => this.sort(column));
+      });
+      for (const { cells: [first] } of this.body.rows) first.replaceChildren(...breakable(first.textContent));
+    }
+
+    sort(column) {
+      const up = this.headings[column].getAttribute("aria-sort") !== "ascending";
+      const text = (row) => row.cells[column].textContent;
+      const number = (row) => Number.parseFloat(text(row).replace(/^(<=|≤)\s*/, ""));
+      const missing = (row) => (this.numeric[column] ? Number.isNaN(number(row)) : text(row) === "-");
+      const compared = this.numeric[column]
+        ? (a, b) => number(a) - number(b)
+        : (a, b) => text(a).localeCompare(text(b), "en", { numeric: true });
+      const rows = [...this.body.rows];
+      rows.sort((a, b) => (missing(a) - missing(b)) || (missing(a) ? 0 : up ? compared(a, b) : compared(b, a)));
+      this.body.append(...rows);
+      this.headings.forEach((heading, index) =>
+        heading.setAttribute("aria-sort", index === column ? (up ? "ascending" : "descending") : "none"));
+    }
+  }
+
   const shown = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
   const tables = {};
   for (const section of document.querySelectorAll("[data-table]")) tables[section.dataset.table] = new PageTable(section);
+  for (const table of document.querySelectorAll(":not([data-table]) > .scroll > table")) new StillTable(table);
 
   // ---- plots --------------------------------------------------------------------------------------------------
   const unpacking = (async () => {
