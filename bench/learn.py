@@ -27,6 +27,7 @@ from bench.learning.outcome import OUTCOMES, SCHEMA, Outcome, read
 from bench.learning.show import Show, point_words, show
 from bench.learning.trainer import Position, Training, TrainingError, Watch
 from bench.lock import LOCK, hold
+from bench.progress import print_line
 from bench.threads import set_threads
 from bench.whole_file import write_whole
 
@@ -58,10 +59,10 @@ def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Consol
             if run.name not in experiments:
                 codes.append(FINE)
                 if team.rank == 0:
-                    _print(console, _done_words(known[run.name]))
+                    print_line(console, _done_words(known[run.name]))
                 continue
             if run.name and team.rank == 0:
-                _print(console, f"{number}/{len(runs)} {run.name}")
+                print_line(console, f"{number}/{len(runs)} {run.name}")
             _use_threads(run)
             training = Training(experiments.pop(run.name), team)
             ended = _trained(training, config_path, out, run, asked, console)
@@ -73,7 +74,7 @@ def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Consol
                 written = (known[each.name] for each in runs if each.name in known)
                 write_whole(out / OUTCOMES, "".join(f"{outcome.to_line()}\n" for outcome in written))
                 if known[run.name].psnr:
-                    _print(console, _test_words(known[run.name]))
+                    print_line(console, _test_words(known[run.name]))
     return max(codes)
 
 
@@ -128,7 +129,7 @@ def _trained(training: Training, config_path: Path, out: Path, run: Run, asked: 
             copy_config(config_path, out)
         folder = closing.enter_context(Folder(own, None if run.name else config_path, training))
         if continued:
-            _print(console, f"{own}: continues after {_far(training)}")
+            print_line(console, f"{own}: continues after {_far(training)}")
         shown = show(console, settings.epochs, training.experiment.training.batch, training.position)
         leader = _Leader(folder, shown, asked, settings.checkpoint_seconds)
         try:
@@ -138,13 +139,13 @@ def _trained(training: Training, config_path: Path, out: Path, run: Run, asked: 
             if training.position.done < training.experiment.training.batch:  # one without its validation is done again
                 folder.save()
             folder.write_status(Status.FAILED, str(error))
-            _print(console, f"error: {error}")
+            print_line(console, f"error: {error}")
             return Status.FAILED
         folder.write_status(status)
         words = point_words(folder.last) if folder.last is not None else "no epoch is whole yet"
-        _print(console, f"{status}: {_far(training)}: {words}")
+        print_line(console, f"{status}: {_far(training)}: {words}")
         finished = status is Status.FINISHED
-        _print(console, f"training: {own}" if finished else f"the same command with --out {out} continues")
+        print_line(console, f"training: {own}" if finished else f"the same command with --out {out} continues")
         return status
 
 
@@ -189,10 +190,6 @@ def _test_words(outcome: Outcome) -> str:
 def _far(training: Training) -> str:
     position = training.position
     return f"{position.epoch} epochs, {position.updates} updates, {position.seconds:.1f} s"
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Asked:

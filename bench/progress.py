@@ -86,7 +86,7 @@ class Lines(Watcher):
 
     def say(self, line: str) -> None:
         with self._lock:
-            _print(self._console, line)
+            print_line(self._console, line)
 
     def references(self, done: int, total: int) -> None:
         if done == total:
@@ -110,7 +110,7 @@ class Lines(Watcher):
             tally = self._tally
             if tally.total > tally.done:
                 running = [f"; running {cell} for {units.duration(seconds)}" for cell, seconds in tally.running[:1]]
-                self.say(f"{tally.done} of {tally.total} done, {_left(tally)}{''.join(running)}")
+                self.say(f"{tally.done} of {tally.total} done, {units.time_left(tally.left_seconds)}{''.join(running)}")
 
 
 class LiveTable(Watcher):
@@ -136,7 +136,7 @@ class LiveTable(Watcher):
         self._live.stop()
 
     def say(self, line: str) -> None:
-        _print(self._console, line)
+        print_line(self._console, line)
 
     def references(self, done: int, total: int) -> None:
         with self._lock:
@@ -187,7 +187,7 @@ def drawn(tally: Tally, references: int, all_references: int) -> RenderableType:
     more = len(tally.running) - MOST_RUNNING_SHOWN
     if more > 0:
         running.add_row(Text(f"and {more} more"), "")
-    bar = _bar("cells", tally.done, tally.total, _left(tally))
+    bar = _bar("cells", tally.done, tally.total, units.time_left(tally.left_seconds))
     return Group(bar, running, Text(", ".join(counts), no_wrap=True, overflow="ellipsis"))
 
 
@@ -197,11 +197,6 @@ def _bar(what: str, done: int, total: int, beside: str) -> Table:
         table.add_column(no_wrap=True, ratio=1 if column == 1 else None)
     table.add_row(f"{done}/{total} {what}", ProgressBar(total=total, completed=done), beside)
     return table
-
-
-def _left(tally: Tally) -> str:
-    seconds = tally.left_seconds
-    return "time left not known yet" if seconds is None else f"about {units.duration(seconds)} left"
 
 
 def outcome(record: Record) -> str:
@@ -236,5 +231,6 @@ class _Ticker:
             self._work()
 
 
-def _print(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
+    """As it is: neither marked up nor wrapped."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)

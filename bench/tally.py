@@ -19,7 +19,6 @@ class Tally:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = clock()
         self._waiting: dict[str, float | None] = {}
         self._running: dict[str, tuple[Cell, float, float | None]] = {}
         self._spent, self._expected = 0.0, 0.0
@@ -32,7 +31,6 @@ class Tally:
 
     def planned(self, cells: Sequence[Cell], expected_seconds: Mapping[str, float]) -> None:
         """What is to be measured; the seconds by cell_id, of those cells for which there is a forecast."""
-        self._began = self._clock()
         self._waiting = {cell.cell_id: expected_seconds.get(cell.cell_id) for cell in cells}
         self.total = len(cells)
 
@@ -54,11 +52,6 @@ class Tally:
             self._durations.append(self._clock() - since)
             if expected is not None:
                 self._spent, self._expected = self._spent + self._durations[-1], self._expected + expected
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Since the plan was told."""
-        return self._clock() - self._began
 
     @property
     def running(self) -> list[tuple[Cell, float]]:

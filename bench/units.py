@@ -11,6 +11,11 @@ def duration(seconds: float) -> str:
     return f"{_two_digits(seconds)} s"
 
 
+def time_left(seconds: float | None) -> str:
+    """`about 3.5 min left`; None where nothing tells."""
+    return "time left not known yet" if seconds is None else f"about {duration(seconds)} left"
+
+
 def memory(count: float) -> str:
     """`0.1 MiB`, which is also said of less, `250 MiB`, `1.2 GiB`."""
     mebibytes = max(0.1, count / 2**20)

@@ -6,13 +6,16 @@ from methods._first_order import starting_point
 from methods.contract import Method, Prepared, Solution
 from methods.solvers.contract import AnySolver
 from methods.solvers.exact import Exact
-from problems.contract import Theta
+from problems.contract import Problem, Theta
 
 
 class FromSolution(Method):
     """A method that takes (x*, u) from any lower-level solver; a subclass writes the rest."""
 
     solver: AnySolver = Exact()
+
+    def prepare(self, problem: Problem) -> Prepared:
+        return Prepared(problem)
 
     def solve(self, prepared: Prepared, theta: Theta, warm: Solution | None = None) -> Solution:
         solved = self.solver.solve(prepared.problem, theta, starting_point(warm))

@@ -11,6 +11,7 @@ from torch import Tensor
 from methods._cosupport import cosupport
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
+from methods._implicit_gradient import implicit_gradient
 from methods.contract import Prepared, Solution
 from methods.solvers._active_set_compiled import factor_of
 from methods.solvers.contract import Factor, Point
@@ -43,25 +44,25 @@ class ActiveSetAdjoint(FromSolution):
     def refusal(self, problem: Problem) -> str | None:
         return refusal_of(self, self.solver, problem)
 
-    def prepare(self, problem: Problem) -> Prepared:
-        return Prepared(problem)
-
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
-        problem, x, u, factor = prepared.problem, solution.x, solution.u, solution.memory
+        problem, x, u = prepared.problem, solution.x, solution.u
+        if Structure.TRANSFORM not in problem.structure:
+            return implicit_gradient(problem, theta, solution, _adjoint)
         assert u is not None
         theta = {name: value.detach() for name, value in theta.items()}
-        g_x, g_theta = problem.loss_gradient(x, theta)
-        if not isinstance(factor, Factor):
-            factor = _factor(problem, theta, x, u)
-        p, a = factor.adjoint(g_x)
-        if Structure.TRANSFORM in problem.structure:
-            return {"W": torch.mm(a.mT, x).addmm_(u.mT, p, beta=-1, alpha=-1)}
-        pulled = problem.pullback(p, a, x, u, theta)
-        return {name: g_theta[name] - pulled[name] for name in pulled}
+        p, a = _adjoint(problem, theta, solution, problem.loss_gradient(x, theta)[0])
+        return {"W": torch.mm(a.mT, x).addmm_(u.mT, p, beta=-1, alpha=-1)}
 
 
-def _factor(problem: Problem, theta: Theta, x: Tensor, u: Tensor) -> Factor:
+def _adjoint(problem: Problem, theta: Theta, solution: Solution, g_x: Tensor) -> Point:
+    factor = solution.memory if isinstance(solution.memory, Factor) else _factor(problem, theta, solution)
+    return factor.adjoint(g_x)
+
+
+def _factor(problem: Problem, theta: Theta, solution: Solution) -> Factor:
     """After a solver that left none."""
+    x, u = solution.x, solution.u
+    assert u is not None
     on = cosupport(problem.K(x, theta), u, scales(problem, theta).Ky[:, None])
     if x.device.type == "cpu" and Structure.TRANSFORM | Structure.IDENTITY_FORWARD in problem.structure:
         return factor_of(theta["W"], on.numpy())

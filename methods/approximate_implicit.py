@@ -10,11 +10,12 @@ from torch import Tensor
 
 from methods._conjugate_gradients import conjugate_gradients
 from methods._first_order import starting_point
+from methods._implicit_gradient import implicit_gradient
 from methods.contract import Method, Prepared, Solution, refuse_unless_met
 from methods.solvers._pseudo_gradient import smooth
 from methods.solvers._smooth import curvature_bound, hessian
 from methods.solvers.accelerated_gradient import AcceleratedGradientIteration
-from methods.solvers.contract import Iteration
+from methods.solvers.contract import Iteration, Point
 from methods.solvers.game_gradient import GameGradientIteration
 from problems.contract import LinearMap, Problem, Structure, Theta
 
@@ -69,23 +70,19 @@ class ApproximateImplicit(Method):
             return Solution(iteration.primal(state), iteration.dual(state), self.steps, memory=L)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
-        problem, x, u = prepared.problem, solution.x, solution.u
-        assert u is not None
-        theta = {name: value.detach() for name, value in theta.items()}
-        g_x, g_theta = problem.loss_gradient(x, theta)
-        with torch.no_grad():
-            curvature = smooth(problem).second_derivative(problem.K(x, theta))
-            p = self._adjoint(hessian(problem, theta, x, curvature), g_x, 2 * self.step / solution.memory)
-            a = curvature * problem.K(p, theta)
-        pulled = problem.pullback(p, a, x, u, theta)
-        return {name: g_theta[name] - pulled[name] for name in pulled}
+        return implicit_gradient(prepared.problem, theta, solution, self._adjoint)
 
     def _iteration(self, problem: Problem, theta: Theta, L: float) -> Iteration[Any]:
         if self.solver == "gradient_descent":
             return GameGradientIteration(problem, theta, 2 * self.step / L)
         return AcceleratedGradientIteration(problem, theta, 1 / L)
 
-    def _adjoint(self, H: LinearMap, g: Tensor, s: float) -> Tensor:
+    def _adjoint(self, problem: Problem, theta: Theta, solution: Solution, g_x: Tensor) -> Point:
+        curvature = smooth(problem).second_derivative(problem.K(solution.x, theta))
+        p = self._p(hessian(problem, theta, solution.x, curvature), g_x, 2 * self.step / solution.memory)
+        return Point(p, curvature * problem.K(p, theta))
+
+    def _p(self, H: LinearMap, g: Tensor, s: float) -> Tensor:
         k = self.adjoint_steps or self.steps
         if self.adjoint == "cg":
             return conjugate_gradients(H.matvec, g, g.new_zeros((g.shape[0], 1)), k)[0]

@@ -8,6 +8,7 @@ import numpy as np
 import pydantic
 import torch
 
+from methods._cosupport import refusal_below_rounding
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
 from methods.contract import Prepared, Solution
@@ -37,14 +38,7 @@ class Blorc(FromSolution):
     """(W x*)_i counts as zero below this magnitude (Algorithm 4.1, step 2)."""
 
     def refusal(self, problem: Problem) -> str | None:
-        dtype = next(iter(problem.theta0().values())).dtype
-        resolved = 10 * torch.finfo(dtype).eps
-        if self.gamma < resolved:
-            return f"gamma = {self.gamma:g} is below what {dtype} resolves: set gamma to {resolved:.0e} or more"
-        return refusal_of(self, self.solver, problem)
-
-    def prepare(self, problem: Problem) -> Prepared:
-        return Prepared(problem)
+        return refusal_below_rounding(self.gamma, problem) or refusal_of(self, self.solver, problem)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         problem = prepared.problem

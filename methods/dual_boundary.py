@@ -6,11 +6,15 @@ from typing import Annotated, ClassVar
 
 import pydantic
 import torch
+from torch import Tensor
 
+from methods._cosupport import refusal_below_rounding
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
+from methods._implicit_gradient import implicit_gradient
 from methods.contract import Prepared, Solution
 from methods.solvers._affine import factorised, jacobian
+from methods.solvers.contract import Point
 from problems.contract import Problem, Structure, Theta
 
 
@@ -40,32 +44,23 @@ class DualBoundary(FromSolution):
     """u_i counts as at its bound where |u_i| > 1 - gamma."""
 
     def refusal(self, problem: Problem) -> str | None:
-        dtype = next(iter(problem.theta0().values())).dtype
-        resolved = 10 * torch.finfo(dtype).eps
-        if self.gamma < resolved:
-            return f"gamma = {self.gamma:g} is below what {dtype} resolves: set gamma to {resolved:.0e} or more"
-        return refusal_of(self, self.solver, problem)
-
-    def prepare(self, problem: Problem) -> Prepared:
-        return Prepared(problem)
+        return refusal_below_rounding(self.gamma, problem) or refusal_of(self, self.solver, problem)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
-        problem, x, u = prepared.problem, solution.x, solution.u
+        return implicit_gradient(prepared.problem, theta, solution, self._adjoint)
+
+    def _adjoint(self, problem: Problem, theta: Theta, solution: Solution, g_x: Tensor) -> Point:
+        x, u = solution.x, solution.u
         assert u is not None
-        theta = {name: value.detach() for name, value in theta.items()}
-        g_x, g_theta = problem.loss_gradient(x, theta)
-        with torch.no_grad():
-            inner = u[0].abs() <= 1 - self.gamma
-            linear = problem.linearise(x, theta)
-            K_0, M_0 = linear.K.dense()[0, inner], linear.M.dense()[0, :, inner]
-            if Structure.IDENTITY_FORWARD in problem.structure:
-                transposed = torch.cat([g_x, K_0])
-            else:
-                transposed = factorised(jacobian(problem, theta).T, problem)(torch.cat([g_x, K_0]))  # rows F_x^-T r
-            v, columns = transposed[0], transposed[1:].T
-            a_0 = torch.linalg.pinv(M_0.T @ columns) @ (M_0.T @ v)
-            p = (v - columns @ a_0)[None]
-            a = torch.zeros_like(u)
-            a[0, inner] = a_0
-        pulled = problem.pullback(p, a, x, u, theta)
-        return {name: g_theta[name] - pulled[name] for name in pulled}
+        inner = u[0].abs() <= 1 - self.gamma
+        linear = problem.linearise(x, theta)
+        K_0, M_0 = linear.K.dense()[0, inner], linear.M.dense()[0, :, inner]
+        if Structure.IDENTITY_FORWARD in problem.structure:
+            transposed = torch.cat([g_x, K_0])
+        else:
+            transposed = factorised(jacobian(problem, theta).T, problem)(torch.cat([g_x, K_0]))  # rows F_x^-T r
+        v, columns = transposed[0], transposed[1:].T
+        a_0 = torch.linalg.pinv(M_0.T @ columns) @ (M_0.T @ v)
+        a = torch.zeros_like(u)
+        a[0, inner] = a_0
+        return Point((v - columns @ a_0)[None], a)

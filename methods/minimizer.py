@@ -12,6 +12,7 @@ from methods import _adjoint_system
 from methods._conjugate_gradients import Product, conjugate_gradients
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
+from methods._implicit_gradient import implicit_gradient
 from methods.contract import Prepared, Solution
 from methods.solvers._pseudo_gradient import smooth
 from methods.solvers._smooth import hessian
@@ -73,22 +74,13 @@ class Minimizer(FromSolution):
             return f"{self.adjoint} needs a symmetric H, which a game has not: set adjoint = 'gmres'"
         return refusal_of(self, self.solver, problem)
 
-    def prepare(self, problem: Problem) -> Prepared:
-        return Prepared(problem)
-
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         """Raises RuntimeError where the adjoint equation does not reach its tolerance."""
-        problem, x, u = prepared.problem, solution.x, solution.u
-        assert u is not None
-        theta = {name: value.detach() for name, value in theta.items()}
-        g_x, g_theta = problem.loss_gradient(x, theta)
-        with torch.no_grad():
-            p, a = self._adjoint(problem, theta, x, g_x, solution.memory)
-        pulled = problem.pullback(p, a, x, u, theta)
-        return {name: g_theta[name] - pulled[name] for name in pulled}
+        return implicit_gradient(prepared.problem, theta, solution, self._adjoint)
 
-    def _adjoint(self, problem: Problem, theta: Theta, x: Tensor, g_x: Tensor, factor: object) -> Point:
-        shared = factor if isinstance(factor, SharedInverse) else None
+    def _adjoint(self, problem: Problem, theta: Theta, solution: Solution, g_x: Tensor) -> Point:
+        x = solution.x
+        shared = solution.memory if isinstance(solution.memory, SharedInverse) else None
         if self.adjoint == "quasi_newton":
             assert shared is not None
             return shared.adjoint(g_x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, ClassVar, NamedTuple
 
 import pydantic
@@ -10,8 +9,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from methods._implicit_gradient import implicit_gradient
 from methods.contract import Method, Prepared, Solution, refuse_unless_met
-from methods.solvers._affine import constant, dual_origin, dual_projection, factorised, jacobian
+from methods.solvers._affine import constant, dual_origin, dual_projection
+from methods.solvers.pdhg import resolvent
 from problems.contract import Problem, Scales, Structure, Theta, kkt_residual, scales, transform_norm
 
 
@@ -80,11 +81,7 @@ class Piggyback(Method):
         return Solution(state.x, state.u, steps, residual <= tolerance, Adjoint(state.p, state.a))
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
-        assert solution.u is not None
-        p, a = solution.memory
-        _, g_theta = prepared.problem.loss_gradient(solution.x, theta)
-        pulled = prepared.problem.pullback(p, a, solution.x, solution.u, theta)
-        return {name: g_theta[name] - gradient for name, gradient in pulled.items()}
+        return implicit_gradient(prepared.problem, theta, solution, lambda *_: solution.memory)
 
 
 class _State(NamedTuple):
@@ -107,7 +104,7 @@ class _Iteration:
         self.norm = transform_norm(problem, theta) or 1.0  # K = 0: any step will do
         self.tau, self.sigma = ratio / self.norm, 1.0 / (ratio * self.norm)
         self.project = dual_projection(problem)
-        self.resolvent = _resolvent(problem, theta, self.tau)
+        self.resolvent = resolvent(problem, theta, self.tau)
         self.relative_to: Scales = scales(problem, theta)
 
     def start(self, warm: Solution | None) -> _State:
@@ -145,11 +142,3 @@ class _Iteration:
 def _inside(v: Tensor) -> Bool[Tensor, "b k"]:
     """Where the projection on |u| <= 1 has derivative 1."""
     return v.abs() < 1.0
-
-
-def _resolvent(problem: Problem, theta: Theta, tau: float) -> Callable[[Tensor], Tensor]:
-    """r -> (I + tau F_x)^-1 r, row by row."""
-    if Structure.IDENTITY_FORWARD in problem.structure:
-        return lambda r: r / (1.0 + tau)
-    H = jacobian(problem, theta)
-    return factorised(torch.eye(len(H), dtype=H.dtype, device=H.device) + tau * H, problem)

@@ -40,9 +40,6 @@ class SignSplitting(FromSolution):
     def refusal(self, problem: Problem) -> str | None:
         return refusal_of(self, self.solver, problem)
 
-    def prepare(self, problem: Problem) -> Prepared:
-        return Prepared(problem)
-
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         """Raises RuntimeError where rows of K0 depend on each other."""
         problem, x, u = prepared.problem, solution.x, solution.u

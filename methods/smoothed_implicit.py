@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from methods._conjugate_gradients import conjugate_gradients
+from methods._implicit_gradient import implicit_gradient
 from methods.contract import Method, Prepared, Solution, refuse_unless_met
+from methods.solvers._affine import origin
 from problems.contract import Linearised, LinearMap, Problem, Structure, Theta, operator_norm
 from problems.penalties import CornerRoundedL1, MoreauL1, SmoothPenalty
 
@@ -83,25 +85,27 @@ class SmoothedImplicit(Method):
             start = None if warm is None or warm.u is None else _Found(warm.x, warm.u, 0, False)
             search = self._newton if self.solve_by == "newton" else self._accelerated_gradient
             found = search(system, start)
-            return Solution(found.x, found.u, found.steps, found.converged, _Memory(system, found.u))
+            return Solution(found.x, found.u, found.steps, found.converged, system)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
-        problem, x = prepared.problem, solution.x
-        system, u = solution.memory
+        return implicit_gradient(prepared.problem, theta, solution, self._adjoint)
+
+    def _adjoint(
+        self, problem: Problem, theta: Theta, solution: Solution, g_x: Float[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b k"]]:
+        del problem, theta  # the system has them
+        system, u = solution.memory, solution.u
+        assert u is not None
         F_x, K, M = system.maps.F_x, system.maps.K, system.maps.M
-        g_x, g_theta = problem.loss_gradient(x, theta)
-        with torch.no_grad():
-            curvature = self._penalty().second_derivative(self._argument(K.matvec(x), u))
-            hessian = system.hessian(curvature)
-            stop = 0.1 * self.tolerance * g_x.norm(dim=1, keepdim=True)
-            p = hessian.solve_adjoint(g_x, stop)
-            a = curvature * M.rmatvec(p)
-            # M^T p is a difference of nearly equal numbers, magnified by 1/epsilon in a. One refinement that corrects a
-            # instead of computing it anew makes F_x^T p + K^T a = g_x exact again.
-            correction = hessian.solve_adjoint(g_x - F_x.rmatvec(p) - K.rmatvec(a), stop)
-            p, a = p + correction, a + curvature * M.rmatvec(correction)
-        pulled = problem.pullback(p, a, x, u, theta)
-        return {name: g_theta[name] - pulled[name] for name in g_theta}
+        curvature = self._penalty().second_derivative(self._argument(K.matvec(solution.x), u))
+        hessian = system.hessian(curvature)
+        stop = 0.1 * self.tolerance * g_x.norm(dim=1, keepdim=True)
+        p = hessian.solve_adjoint(g_x, stop)
+        a = curvature * M.rmatvec(p)
+        # M^T p is a difference of nearly equal numbers, magnified by 1/epsilon in a. One refinement that corrects a
+        # instead of computing it anew makes F_x^T p + K^T a = g_x exact again.
+        correction = hessian.solve_adjoint(g_x - F_x.rmatvec(p) - K.rmatvec(a), stop)
+        return p + correction, a + curvature * M.rmatvec(correction)
 
     def _penalty(self) -> SmoothPenalty:
         return CornerRoundedL1(self.epsilon) if self.smoothing == "corner_rounded" else MoreauL1(1 / self.epsilon)
@@ -113,13 +117,13 @@ class SmoothedImplicit(Method):
         return torch.where(u.abs() < 0.9, self.epsilon * scaled, z)
 
     def _system(self, problem: Problem, theta: Theta) -> _System:
-        origin = next(iter(theta.values())).new_zeros((problem.batch, *problem.x_shape))
-        F_0 = problem.F(origin, theta)
+        zero = origin(problem, theta)
+        F_0 = problem.F(zero, theta)
         y = F_0.abs().amax(1, keepdim=True)
         y = torch.where(y > 0, y, 1.0)
-        maps = problem.linearise(origin, theta)
+        maps = problem.linearise(zero, theta)
         if self.hessian == "cg":
-            one = problem.subset(slice(0, 1)).linearise(origin[:1], theta)
+            one = problem.subset(slice(0, 1)).linearise(zero[:1], theta)
             Ky = y * (_norm(one.K, F_0) or 1.0)
             return _System(maps, one, F_0, y, Ky, lambda D: _MatrixFree(maps, D))
         F_x, K, M = (each.dense()[0] for each in (maps.F_x, maps.K, maps.M))
@@ -213,11 +217,6 @@ class _Found(NamedTuple):
     u: Tensor
     steps: int
     converged: bool
-
-
-class _Memory(NamedTuple):
-    system: _System
-    u: Tensor
 
 
 class _Relation(NamedTuple):

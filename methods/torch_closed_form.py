@@ -28,9 +28,6 @@ class TorchClosedForm(FromSolution):
     def refusal(self, problem: Problem) -> str | None:
         return refusal_of(self, self.solver, problem)
 
-    def prepare(self, problem: Problem) -> Prepared:
-        return Prepared(problem)
-
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         assert solution.u is not None
         problem, u = prepared.problem, solution.u[0]

@@ -6,7 +6,7 @@ signal is a picture of one row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -33,10 +33,6 @@ class CircularConvolution:
             for pixels, taps in zip(shape, size, strict=True)
         )
         return cls((rows[:, None, :, None] * shape[1] + columns[None, :, None, :]).flatten(2).flatten(0, 1))
-
-    def to(self, device: str | torch.device) -> CircularConvolution:
-        """The same convolution elsewhere."""
-        return replace(self, shifts=self.shifts.to(device))
 
     def responses(self, c: Float[Tensor, "K S"], x: Float[Tensor, "b N"]) -> Float[Tensor, "b K N"]:
         """c_k * x for every filter."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -33,11 +33,6 @@ class Graph:
     def k(self) -> int:
         """Number of pairs."""
         return self.starts.shape[0]
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Graph:
-        """The same graph elsewhere."""
-        moved = {name: getattr(self, name).to(device) for name in ("starts", "ends", "offset", "window")}
-        return replace(self, squared_length=self.squared_length.to(device=device, dtype=dtype), **moved)
 
 
 def ring(n: int, reach: float) -> Graph:
@@ -96,10 +91,6 @@ class Weights(abc.ABC):
         """The two weights of every pair; differentiable."""
 
     @abc.abstractmethod
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Weights:
-        """The same elsewhere."""
-
-    @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What the weights depend on besides their parameters."""
 
@@ -117,10 +108,6 @@ class Free(Weights):
 
     def of(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return parameters[self.ahead], parameters[self.back]
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Free:
-        start = self.start.to(device=device, dtype=dtype)
-        return replace(self, start=start, ahead=self.ahead.to(device), back=self.back.to(device))
 
     def tensors(self) -> dict[str, Tensor]:
         return {"ahead": self.ahead, "back": self.back}
@@ -156,11 +143,6 @@ class Softmax(Weights):
         if self.symmetric:
             ahead = back = 0.5 * (ahead + back)
         return ahead, back
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Softmax:
-        start, features = (part.to(device=device, dtype=dtype) for part in (self.start, self.features))
-        slots, table = self.slots.to(device), self.table.to(device)
-        return replace(self, start=start, features=features, slots=slots, table=table)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"features": self.features, "scale": torch.tensor([self.scale, self.symmetric])}

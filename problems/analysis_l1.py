@@ -6,7 +6,7 @@ x*(W) = argmin_x  1/2 ||A x - y||^2 + ||W x||_1,        L(W) = sum_b 1/2 ||x*_b(
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from problems import hard, images, operators, signals
-from problems.contract import AutodiffProblem, Structure, Theta
+from problems._pairs import Pairs
+from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
 from problems.penalties import L1
 from problems.registry import nearest
 
@@ -112,7 +113,7 @@ class Settings(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class AnalysisL1(AutodiffProblem):
+class AnalysisL1(Pairs, AutodiffProblem):
     """F(x) = c A^T (A x - y), K = W, M = W^T, with c = 1 (fidelity half) or 2 (full); theta = {"W": (k, n)}."""
 
     settings_type = Settings
@@ -159,10 +160,6 @@ class AnalysisL1(AutodiffProblem):
         )
 
     @property
-    def batch(self) -> int:
-        return self.y.shape[0]
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.W.shape[1],)
 
@@ -170,23 +167,9 @@ class AnalysisL1(AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.settings.model_dump(exclude_none=True)
-
     def tensors(self) -> dict[str, Tensor]:
         named = {"y": self.y, "x_true": self.x_true, "A": self.A, "c": torch.tensor(self._c)}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> AnalysisL1:
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype)
-
-        A = None if self.A is None else moved(self.A)
-        return replace(self, y=moved(self.y), x_true=moved(self.x_true), W=moved(self.W), A=A)
-
-    def subset(self, samples: slice | Tensor) -> AnalysisL1:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:
         return {"W": self.W}
@@ -211,8 +194,7 @@ class AnalysisL1(AutodiffProblem):
         return 0.5 * ((x - self.x_true) ** 2).sum()
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
-        W = theta["W"]
-        return x - self.x_true, {"W": W.new_zeros(()).expand_as(W)}
+        return x - self.x_true, zero_gradient(theta)
 
     def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         import cvxpy as cp

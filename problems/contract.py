@@ -219,6 +219,11 @@ def _transpose(map_: Callable[[Tensor], Tensor], point: Tensor) -> Callable[[Ten
     return rmatvec
 
 
+def zero_gradient(theta: Theta) -> Theta:
+    """Of what does not depend on theta; one number of memory each."""
+    return {name: value.new_zeros(()).expand_as(value) for name, value in theta.items()}
+
+
 def theta_size(problem: Problem) -> int:
     """Number of coordinates of the hypergradient."""
     return sum(value.numel() for value in problem.theta0().values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from problems import image_operators, images, operators, signals
 from problems._convolution import CircularConvolution
-from problems.contract import Linearised, LinearMap, Problem, Structure, Theta
+from problems._pairs import Pairs
+from problems.contract import Linearised, LinearMap, Structure, Theta, zero_gradient
 from problems.image_operators import ForwardOperator
 from problems.penalties import L1, CornerRoundedL1, LogSum, Penalty, Quadratic, StudentT
 
@@ -115,7 +116,7 @@ class Settings(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class ConvFilters(Problem):
+class ConvFilters(Pairs):
     """F(x) = A^T (A x - y), K stacks w_k C(c_k), M = K^T; theta = {"c": (filters, taps), "b": (filters,)}.
 
     C is circular convolution (Crockett and Fessler, equation 2.7); nothing is a matrix but in `dense`. (Ex) has the
@@ -163,20 +164,12 @@ class ConvFilters(Problem):
         )
 
     @property
-    def batch(self) -> int:
-        return self.y.shape[0]
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.x_true.shape[1],)
 
     @property
     def u_shape(self) -> tuple[int, ...]:
         return (len(self.c) * self.x_true.shape[1],)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json", exclude_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         settings = self.settings
@@ -188,17 +181,6 @@ class ConvFilters(Problem):
             f"{settings.penalty}, weights {settings.weights}": torch.tensor([settings.log_weight, epsilon]),
             **{f"{settings.forward}.{name}": tensor for name, tensor in self.A.tensors().items()},
         }
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> ConvFilters:
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype)
-
-        A, convolution = self.A.to(device, dtype), self.convolution.to(device)
-        y, x_true, c = moved(self.y), moved(self.x_true), moved(self.c)
-        return replace(self, y=y, x_true=x_true, c=c, A=A, convolution=convolution)
-
-    def subset(self, samples: slice | Tensor) -> ConvFilters:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:
         return {"c": self.c, "b": self.c.new_zeros(len(self.c))}
@@ -248,7 +230,7 @@ class ConvFilters(Problem):
         return 0.5 * ((x - self.x_true) ** 2).sum()
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
-        return x - self.x_true, {name: value.new_zeros(()).expand_as(value) for name, value in theta.items()}
+        return x - self.x_true, zero_gradient(theta)
 
     def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         raise NotImplementedError("e^b c is not affine in theta: no disciplined parametrised program states it")

@@ -46,10 +46,6 @@ class ForwardOperator(abc.ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Every number that defines it, by name."""
 
-    @abc.abstractmethod
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> ForwardOperator:
-        """The same operator elsewhere, or in another precision."""
-
 
 @dataclass(frozen=True)
 class Identity(ForwardOperator):
@@ -70,10 +66,6 @@ class Identity(ForwardOperator):
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Identity:
-        del device, dtype
-        return self
 
 
 @dataclass(frozen=True)
@@ -98,10 +90,6 @@ class Mask(ForwardOperator):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"kept": self.kept}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Mask:
-        del dtype
-        return Mask(self.kept.to(device), self.pixels)
 
 
 @dataclass(frozen=True)
@@ -128,9 +116,6 @@ class Blur(ForwardOperator):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"spectrum": self.spectrum}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Blur:
-        return Blur(self.spectrum.to(device=device, dtype=dtype), self.shape)
 
 
 @dataclass(frozen=True)
@@ -165,10 +150,6 @@ class SubsampledFourier(ForwardOperator):
     def tensors(self) -> dict[str, Tensor]:
         return {"measured": self.measured}
 
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> SubsampledFourier:
-        del dtype
-        return SubsampledFourier(self.measured.to(device))
-
     @property
     def _places(self) -> Int[Tensor, " m"]:
         return self.measured.flatten().nonzero()[:, 0]
@@ -200,9 +181,6 @@ class Dense(ForwardOperator):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"A": self.A}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Dense:
-        return Dense(self.A.to(device=device, dtype=dtype))
 
 
 def mask(shape: Shape, sampling: float, rng: Generator) -> Mask:

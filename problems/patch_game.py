@@ -22,7 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from problems import images, operators
-from problems.contract import AutodiffProblem, Structure, Theta
+from problems._pairs import Pairs
+from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
 from problems.penalties import L1, MoreauL1, Penalty
 
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -97,7 +98,7 @@ class Settings(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class PatchGame(AutodiffProblem):
+class PatchGame(Pairs, AutodiffProblem):
     """The unknown x stacks the codes, z_1 to z_J; K = M = diag(lambda), repeated for every patch, carries the l1 norm.
 
     F has what is left of every player's own derivative, halves on the squares (settings X.55):
@@ -125,6 +126,7 @@ class PatchGame(AutodiffProblem):
     """
 
     settings_type = Settings
+    per_pair = ("y", "x_true", "guide")
 
     settings: Settings
     y: Float[Tensor, "b N"]
@@ -171,20 +173,12 @@ class PatchGame(AutodiffProblem):
         return problem
 
     @property
-    def batch(self) -> int:
-        return self.y.shape[0]
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (len(self.places) * self.settings.atoms,)
 
     @property
     def u_shape(self) -> tuple[int, ...]:
         return self.x_shape
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.settings.model_dump(exclude_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         of = self.settings
@@ -198,18 +192,6 @@ class PatchGame(AutodiffProblem):
             "form": torch.tensor(form),
             "alpha, weight": torch.tensor([of.alpha, of.weight], dtype=torch.float64),
         }
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> PatchGame:
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype)
-
-        y, x_true, guide = moved(self.y), moved(self.x_true), moved(self.guide)
-        start = {name: moved(value) for name, value in self.start.items()}
-        places, near = self.places.to(device), self.near.to(device)
-        return replace(self, y=y, x_true=x_true, guide=guide, start=start, places=places, near=near)
-
-    def subset(self, samples: slice | Tensor) -> PatchGame:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples], guide=self.guide[samples])
 
     def theta0(self) -> Theta:
         return dict(self.start)
@@ -239,9 +221,8 @@ class PatchGame(AutodiffProblem):
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
         error = self.patches((self.picture(x, theta) - self.x_true) / self._covered)
-        g_theta = {name: value.new_zeros(()).expand_as(value) for name, value in theta.items()}
         g_W = error.flatten(0, 1).T @ self._codes(x).flatten(0, 1)
-        return (error @ theta["W"]).flatten(1), {**g_theta, "W": g_W}
+        return (error @ theta["W"]).flatten(1), {**zero_gradient(theta), "W": g_W}
 
     def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         raise NotImplementedError("a game states no cone program")

@@ -5,7 +5,7 @@ z*(D) = argmin_z  1/2 ||A D z - y||^2 + lambda ||z||_1,        L(D) = sum_b loss
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from problems import operators
+from problems._pairs import Pairs
 from problems.contract import AutodiffProblem, Structure, Theta
 from problems.penalties import L1
 
@@ -56,7 +57,7 @@ class Settings(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class SynthesisLasso(AutodiffProblem):
+class SynthesisLasso(Pairs, AutodiffProblem):
     """F(z) = (A D)^T (A D z - y), K = lambda I, M = K^T; the unknown x of the contract is the code z; theta = {"D"}.
 
     Every loss depends on D, directly and through z*. That of the lasso is the lower level's objective, so that at z*
@@ -110,10 +111,6 @@ class SynthesisLasso(AutodiffProblem):
         )
 
     @property
-    def batch(self) -> int:
-        return self.y.shape[0]
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.D.shape[1],)
 
@@ -121,25 +118,11 @@ class SynthesisLasso(AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return (self.D.shape[1],)
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.settings.model_dump(exclude_none=True)
-
     def tensors(self) -> dict[str, Tensor]:
         loss = torch.tensor(list(self.settings.loss.encode()))
         weight = torch.tensor(self._weight, dtype=torch.float64)
         named = {"y": self.y, "x_true": self.x_true, "A": self.A, "lambda": weight, "loss": loss}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> SynthesisLasso:
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype)
-
-        A = None if self.A is None else moved(self.A)
-        return replace(self, y=moved(self.y), x_true=moved(self.x_true), D=moved(self.D), A=A)
-
-    def subset(self, samples: slice | Tensor) -> SynthesisLasso:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:
         return {"D": self.D}

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from problems import _graphs, images, signals
 from problems._game_uniqueness import has_one_equilibrium
-from problems.contract import AutodiffProblem, Structure, Theta
+from problems._pairs import Pairs
+from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
 from problems.penalties import L1, MoreauL1, Penalty, Quadratic
 
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
@@ -97,7 +98,7 @@ class Settings(pydantic.BaseModel):
 
 
 @dataclass(frozen=True)
-class TvGame(AutodiffProblem):
+class TvGame(Pairs, AutodiffProblem):
     """F(x) = x - y, and K has a row x_j - x_k for each unordered pair e = (j, k) of neighbours, with one u_e,
 
         (K x)_e = x_j - x_k,     M[j, e] = a_jk,     M[k, e] = -a_kj,
@@ -119,10 +120,10 @@ class TvGame(AutodiffProblem):
     settings_type = Settings
 
     settings: Settings
-    graph: _graphs.Graph
-    weights: _graphs.Weights
     y: Float[Tensor, "b n"]
     x_true: Float[Tensor, "b n"]
+    graph: _graphs.Graph
+    weights: _graphs.Weights
     structure: Structure
     penalty: Penalty
 
@@ -147,10 +148,6 @@ class TvGame(AutodiffProblem):
         )
 
     @property
-    def batch(self) -> int:
-        return self.y.shape[0]
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.graph.n,)
 
@@ -158,22 +155,10 @@ class TvGame(AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return (self.graph.k,)
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.settings.model_dump(exclude_none=True)
-
     def tensors(self) -> dict[str, Tensor]:
         phi = torch.tensor([[L1, Quadratic, MoreauL1].index(type(self.penalty)), self.settings.alpha])
         pairs = {"starts": self.graph.starts, "ends": self.graph.ends, "phi": phi}
         return {"y": self.y, "x_true": self.x_true, **pairs, **self.weights.tensors()}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> TvGame:
-        y, x_true = (tensor.to(device=device, dtype=dtype) for tensor in (self.y, self.x_true))
-        graph, weights = self.graph.to(device, dtype), self.weights.to(device, dtype)
-        return replace(self, y=y, x_true=x_true, graph=graph, weights=weights)
-
-    def subset(self, samples: slice | Tensor) -> TvGame:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:
         theta = {self.weights.name: self.weights.start}
@@ -208,7 +193,7 @@ class TvGame(AutodiffProblem):
         return 0.5 * ((x - self.x_true) ** 2).sum()
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
-        return x - self.x_true, {name: value.new_zeros(()).expand_as(value) for name, value in theta.items()}
+        return x - self.x_true, zero_gradient(theta)
 
     def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         raise NotImplementedError("a game states no cone program")
@@ -228,7 +213,7 @@ def continuum(settings: Settings) -> TvGame:
     weights = _graphs.Free(torch.tensor([0.3, 0.1], dtype=torch.float64), graph.offset, graph.offset + 1)
     structure = Structure.AFFINE_F | Structure.IDENTITY_FORWARD | Structure.L1
     x_true = torch.cos(2 * torch.pi * j / settings.n)[None]
-    ring = TvGame(settings, graph, weights, torch.ones_like(x_true), x_true, structure, L1())
+    ring = TvGame(settings, torch.ones_like(x_true), x_true, graph, weights, structure, L1())
     u0 = 0.5 * torch.sin(2.0 * j + 1.0)
     return replace(ring, y=1.0 + ring.M(u0[None], ring.theta0()))
 

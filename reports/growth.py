@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench.record import Record, Status
-from reports.cells import FLAGGED, MEBIBYTE, MILLISECOND, has_flagged_times
+from reports.cells import FLAGGED, MEBIBYTE, MILLISECOND, RESOLUTION_BYTES, has_flagged_times
 from reports.rounding import ABSENT, plain
 from reports.scaling import FEWEST_SIZES, Exponent, fit_exponent
 from reports.tables import Column, Table, flag_note
@@ -21,8 +21,6 @@ RULE = (
     f"The 95 % interval of the exponent, widened by {MARGIN:g}, holds the printed one, or lies below or above it; one "
     f"that holds it and is wider than ± {WIDEST:g} says nothing."
 )
-NOISE_BYTES = 40_000
-"""What a peak is good to (bench/memory.py)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ PEAK_MEMORY = Cost(
     "peak memory of solve + gradient",
     "MiB",
     lambda record: _divided(record.host_peak_bytes, MEBIBYTE),
-    floor=NOISE_BYTES / MEBIBYTE,
+    floor=RESOLUTION_BYTES / MEBIBYTE,
 )
 
 
@@ -193,7 +191,7 @@ def growth_table(title: str, found: Sequence[Curve], costs: Sequence[Cost]) -> T
         (
             "p in cost ~ size^p: least squares on the logarithms, ± half of the 95 % interval, over the larger half of "
             "the sizes and four at least where there are so many. Peak memory as recorded, nothing subtracted; it is "
-            f"good to {NOISE_BYTES / 1000:g} kB, and less is left out.",
+            f"good to {RESOLUTION_BYTES / 1000:g} kB, and less is left out.",
             *flag_note([record for curve in found for record in curve.records]),
         ),
     )

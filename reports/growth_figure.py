@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from reports import log_axis
 from reports.growth import Axis, Cost, Curve
 from reports.scaling import fitted_half
-from reports.style import PAGE_INCHES, Look, legend_below, literal
+from reports.style import PAGE_INCHES, Look, legend_below, literal, say_not_measured
 
 PANEL_INCHES = 2.3
 MOST_TICKS = 6
@@ -77,7 +77,7 @@ def _panel(
     panel.set_title(literal(", ".join(filter(None, fixed))), loc="left")
     panel.set_xlabel(axis.words)
     if not shown:
-        panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", va="center", color="0.5")
+        say_not_measured(panel)
         panel.set_xticks([])
         return
     for curve in shown:

@@ -33,6 +33,11 @@ TITLES: dict[Quantity, str] = {
     "memory": "Performance profile of the peak memory",
     "error": "Data profile: who reaches which accuracy",
 }
+AXES: dict[Quantity, str] = {
+    "time": "tau: solve + gradient, times the best",
+    "memory": "tau: peak memory, times the best",
+    "error": "e: relative error (Frobenius)",
+}
 
 ACCURATE = 1e-2
 """A gradient whose relative error is larger does not count as computed, however fast it came."""

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from reports import log_axis
 from reports.cells import FLAGGED
-from reports.profiles import Curve, Profile, Quantity, leading, share, steps
+from reports.profiles import AXES, Curve, Profile, leading, share, steps
 from reports.style import COLUMN_INCHES, Dash, Look, dashes_of, legend_below, shortened
 
 MOST_CURVES = 10
@@ -18,12 +18,6 @@ LONGEST_ENTRY = 46
 ROW_INCHES = 2.2
 WIDEST, NARROWEST = 2.4, 1.2
 """Points: where curves coincide, the later and narrower ones leave the earlier ones to be seen."""
-
-AXES: dict[Quantity, str] = {
-    "time": "tau: solve + gradient, times the best",
-    "memory": "tau: peak memory, times the best",
-    "error": "e: relative error (Frobenius)",
-}
 
 
 def draw(profiles: Sequence[Profile], look: Look) -> Figure:

@@ -13,7 +13,7 @@ from bench.record import Record, Status
 from reports.instances import Group
 from reports.rounding import as_printed, error, plain, scientific, upper_bound
 
-TABLE_4 = Path(__file__).parents[1] / "results" / "published" / "blorc_table4_gradients.csv"
+FOLDER = Path(__file__).parents[1] / "results" / "published"
 
 COUNTERPART = {
     "BLORC": "blorc",
@@ -37,15 +37,20 @@ class PublishedRow:
     pairs: int
 
 
+def published_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a file of `results/published/`, by the names of its columns."""
+    with (FOLDER / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def table_4() -> list[PublishedRow]:
-    """The rows of `results/published/blorc_table4_gradients.csv`."""
-    with TABLE_4.open(newline="") as file:
-        return [
-            PublishedRow(
-                row["method"], int(row["n"]), float(row["time_ms"]), float(row["error"]), int(row["n_training_pairs"])
-            )
-            for row in csv.DictReader(file)
-        ]
+    """BLORC's Table 4."""
+    return [
+        PublishedRow(
+            row["method"], int(row["n"]), float(row["time_ms"]), float(row["error"]), int(row["n_training_pairs"])
+        )
+        for row in published_rows("blorc_table4_gradients.csv")
+    ]
 
 
 def is_papers_instance(group: Group) -> bool:

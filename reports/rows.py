@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from bench.record import Record
 from reports.cells import FLAGGED
 from reports.instances import Group
+from reports.short_names import cut
 
 MOST_ROWS = 48
 LONGEST_LABEL = 60
@@ -48,7 +49,7 @@ class Panel(Generic[Shown]):
             if size != before:
                 listed.append((size, None))
                 before = size
-            listed.append((_short(cell.label) + FLAGGED * cell.is_flagged, cell))
+            listed.append((cut(cell.label, LONGEST_LABEL) + FLAGGED * cell.is_flagged, cell))
         return listed
 
 
@@ -77,7 +78,3 @@ def divided(panel: Panel[Shown]) -> dict[str, Panel[Shown]]:
 
 def _ends(cells: Sequence[Cell]) -> str:
     return "n = " + " to ".join(dict.fromkeys([str(cells[0].record.n), str(cells[-1].record.n)]))
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"

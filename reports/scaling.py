@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scipy import stats
-
 from bench.record import Record
 from reports.cells import RESOLUTION_BYTES, has_result
 from reports.instances import Group
 from reports.rounding import ABSENT
+from reports.slope import slope
 from reports.tables import Column, Table
 
 FEWEST_SIZES = 3
 FITTED_SIZES = 4
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,8 @@ def fit_exponent(points: Sequence[tuple[int, float]]) -> Exponent | None:
     if len(points) < FEWEST_SIZES:
         return None
     points = fitted_half(points)
-    fit = stats.linregress([math.log(size) for size, _ in points], [math.log(cost) for _, cost in points])
-    quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, len(points) - 2)
-    stderr = fit.stderr if math.isfinite(fit.stderr) else 0.0  # scipy divides zero by zero for equal costs
-    return Exponent(float(fit.slope), float(quantile * stderr), points[0][0], points[-1][0])
+    logs = [(math.log(size), math.log(cost)) for size, cost in points]
+    return Exponent(*slope(logs), points[0][0], points[-1][0])
 
 
 def fitted_half(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:

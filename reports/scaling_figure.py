@@ -14,7 +14,17 @@ from reports import log_axis
 from reports.cells import MEBIBYTE, RESOLUTION_BYTES
 from reports.crossovers import Crossover
 from reports.scaling import Series, peak_bytes
-from reports.style import COLUMN_INCHES, PAGE_INCHES, Dash, Look, dashes_of, legend_below, shortened, wrapped
+from reports.style import (
+    COLUMN_INCHES,
+    PAGE_INCHES,
+    Dash,
+    Look,
+    dashes_of,
+    legend_below,
+    say_not_measured,
+    shortened,
+    wrapped,
+)
 
 Quantity = Literal["time", "memory"]
 Point = tuple[int, float, float]
@@ -82,7 +92,7 @@ def _panel(
     dashes: dict[str, Dash],
 ) -> None:
     if not shown:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5")
+        say_not_measured(axes)
         axes.set_yticks([])
         return
     for one in shown:

@@ -1,4 +1,4 @@
-"""Long names of one list, told apart by the clauses in which they differ."""
+"""Long names made short: cut off, or, in a list, told apart by the clauses in which they differ."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import re
 from collections.abc import Sequence
 
 CLAUSES = re.compile(r"(?<=[,;:]) ")
+
+
+def cut(text: str, most: int) -> str:
+    """In so many characters, with an ellipsis for the rest."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def told_apart(names: Sequence[str]) -> list[str]:
@@ -16,6 +21,11 @@ def told_apart(names: Sequence[str]) -> list[str]:
     common = set.intersection(*({_bare(clause) for clause in own} for own in clauses))
     short = [_bare(" ".join(clause for clause in own if _bare(clause) not in common)) for own in clauses]
     return short if all(short) and len(set(short)) == len(set(names)) else list(names)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Each name, with its place where another is the same."""
+    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
 
 
 def _bare(clause: str) -> str:

@@ -68,6 +68,16 @@ class Study:
     figures: tuple[StudyFigure, ...] = ()
 
 
+def judged(source: str, published: str, ours: str, holds: bool, why: str) -> Claim:
+    """Reproduced or not, by a rule that `why` states."""
+    return Claim(source, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+
+
+def not_measured(source: str, published: str, why: str) -> Claim:
+    """A claim without its cells."""
+    return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+
+
 COLUMNS = ("source", "published", "this run", "verdict", "what decides")
 
 

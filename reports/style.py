@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from reports.short_names import cut
 
 COLUMN_INCHES = 3.4
 PAGE_INCHES = 7.0
@@ -135,6 +138,11 @@ def legend_below(figure: Figure, handles: Sequence[Any], points: float = LEGEND_
         legend.remove()
 
 
+def say_not_measured(axes: Axes) -> None:
+    """Words in the place of points."""
+    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5")
+
+
 def wrapped(title: str, width: int = 50) -> str:
     """A panel's title in lines as wide as a panel, `width` characters."""
     return literal("\n".join(textwrap.wrap(title, width)))
@@ -142,7 +150,7 @@ def wrapped(title: str, width: int = 50) -> str:
 
 def shortened(name: str, most: int = 30) -> str:
     """A name that fits a legend, in `most` characters."""
-    return literal(name if len(name) <= most else f"{name[: most - 1]}…")
+    return literal(cut(name, most))
 
 
 def literal(text: str) -> str:

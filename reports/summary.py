@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from bench.record import Record
 from reports.account import Account
@@ -12,7 +13,7 @@ from reports.content import Content
 from reports.instances import Group
 from reports.markdown import escape
 from reports.scaling import peak_bytes
-from reports.short_names import told_apart
+from reports.short_names import cut, told_apart
 from reports.templating import template
 from reports.verdicts import contests, is_exact, seconds, verdicts
 
@@ -38,7 +39,7 @@ def to_summary(content: Content, changes: Sequence[Changes] = ()) -> str:
         more_rows=len(rows) - MOST_CONTESTS,
         failed=failed[:MOST_FAILURES],
         more_failed=len(failed) - MOST_FAILURES,
-        cut=_cut,
+        cut=partial(cut, most=LONGEST_TEXT),
         changes=changes[:MOST_COMPARISONS],
         more_changes=len(changes) - MOST_COMPARISONS,
     )
@@ -53,12 +54,8 @@ def account_summary(account: Account) -> str:
         more_claims=len(claims) - MOST_CLAIMS,
         failures=failures[:MOST_FAILURES],
         more_failures=len(failures) - MOST_FAILURES,
-        cut=_cut,
+        cut=partial(cut, most=LONGEST_TEXT),
     )
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 def _rows(group: Group) -> list[tuple[str, ...]]:

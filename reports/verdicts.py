@@ -105,19 +105,6 @@ def _lead(first: Record, second: Record) -> str:
     return f"{plain(b / a, 2)} times as fast as {second.variant}, the next"
 
 
-def _none_exact(records: Sequence[Record]) -> str:
-    known = [record for record in records if has_result(record) and has_error(record)]
-    if not known:
-        return (
-            "No cell has a gradient with a relative error against a reference, so none can be called exact or fastest."
-        )
-    best = min(known, key=lambda record: record.error_relative or 0.0)
-    return (
-        f"No cell is exact (relative error at most {scientific(EXACT, 1)}): the smallest relative error is "
-        f"{scientific(best.error_relative)}, of {best.variant} at n = {best.n}."
-    )
-
-
 def _cheapest(held: Sequence[Contest], exact: bool) -> str:
     field = "exact methods" if exact else "methods"
     ranked = [(contest, order) for contest in held if (order := contest.order(peak_bytes))]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from reports import log_axis
 from reports.error_axis import at_or_below_bar, error_axis
 from reports.error_time import AXIS, CROSS, is_marked, mark_handles
-from reports.style import MARKER_POINTS, PAGE_INCHES, Dash, Look, dashes_of, legend_below, literal, wrapped
+from reports.style import MARKER_POINTS, PAGE_INCHES, Dash, Look, dashes_of, legend_below, shortened, wrapped
 from reports.work_precision import Line, Panel, Point
 
 PANEL_INCHES = 3.0
@@ -84,5 +84,4 @@ def _bars(point: Point) -> dict[str, Any]:
 def _handle(line: Line, look: Look, dashes: dict[str, Dash]) -> Line2D:
     joined: dict[str, Any] = {"linestyle": dashes[line.name] if len(line.points) > 1 else ""}
     style = {**look.points(line.method, line.points[0].record.n), "markersize": MARKER_POINTS - 1.5}
-    name = line.name if len(line.name) <= LONGEST_ENTRY else f"{line.name[: LONGEST_ENTRY - 1]}…"
-    return Line2D([], [], label=literal(name), linewidth=1.1, **style, **joined)
+    return Line2D([], [], label=shortened(line.name, LONGEST_ENTRY), linewidth=1.1, **style, **joined)

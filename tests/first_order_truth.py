@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pydantic
 import torch
 from torch import Tensor
+from toy_family import ToyFamily
 
 from methods.solvers.active_set import ActiveSet
 from methods.solvers.dual_pgd import DualPgd
 from problems.analysis_l1 import AnalysisL1
-from problems.contract import AutodiffProblem, Problem, Structure, Theta
+from problems.contract import Problem, Structure, Theta
 from problems.penalties import L1
 
 Evaluate = Callable[[Theta], tuple[float, Tensor]]
@@ -99,7 +100,7 @@ PENALTY = L1()
 
 
 @dataclass(frozen=True)
-class AffineGame(AutodiffProblem):
+class AffineGame(ToyFamily):
     """No minimisation: F_x is not symmetric and depends on theta, M is not K^T, and the loss has its own theta part.
 
     F(x) = (H + diag(d)) x - y,   K = diag(c) D,   M = D_r^T diag(c),
@@ -109,8 +110,6 @@ class AffineGame(AutodiffProblem):
     theta = {"c": (k,), "d": (n,)}.
     """
 
-    y: Tensor
-    x_true: Tensor
     structure: Structure = Structure.AFFINE_F | Structure.L1 | Structure.UNIQUE
     penalty: L1 = PENALTY
 
@@ -125,10 +124,6 @@ class AffineGame(AutodiffProblem):
         return cls(y, x_true)
 
     @property
-    def batch(self) -> int:
-        return self.y.shape[0]
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.y.shape[1],)
 
@@ -136,18 +131,8 @@ class AffineGame(AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return (self.y.shape[1] - 1,)
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
     def tensors(self) -> dict[str, Tensor]:
         return {"y": self.y, "x_true": self.x_true}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> AffineGame:
-        return replace(self, y=self.y.to(device, dtype), x_true=self.x_true.to(device, dtype))
-
-    def subset(self, samples: slice) -> AffineGame:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:
         n = self.y.shape[1]
@@ -171,9 +156,3 @@ class AffineGame(AutodiffProblem):
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
         return x - self.x_true, {"c": self.batch * theta["c"], "d": self.batch * torch.ones_like(theta["d"])}
-
-    def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        raise NotImplementedError
-
-    def conic_data(self) -> dict[str, Tensor]:
-        raise NotImplementedError

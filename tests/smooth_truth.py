@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pydantic
 import torch
 from first_order_truth import Evaluate
 from torch import Tensor
+from toy_family import ToyFamily
 
-from problems.contract import AutodiffProblem, Structure, Theta
+from problems.contract import Structure, Theta
 from problems.penalties import CornerRoundedL1, SmoothPenalty
 
 ROUNDED = CornerRoundedL1(0.1)
 
 
 @dataclass(frozen=True)
-class SmoothGame(AutodiffProblem):
+class SmoothGame(ToyFamily):
     """F(x) = (H + diag(c)) x - y, K = W, M = (W + N)^T, loss = 1/2 ||x - x_true||^2 + 1/2 ||c||^2 per pair, and
     theta = {"W": (k, n), "c": (n,)}; a minimisation where H is symmetric and N = 0."""
 
-    y: Tensor
-    x_true: Tensor
     H: Tensor
     W: Tensor
     N: Tensor
@@ -51,10 +49,6 @@ class SmoothGame(AutodiffProblem):
         return cls(normal(pairs, n), normal(pairs, n), H + 0.1 * (skew - skew.mT), W, N, structure, penalty)
 
     @property
-    def batch(self) -> int:
-        return len(self.y)
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.W.shape[1],)
 
@@ -62,19 +56,8 @@ class SmoothGame(AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {}
-
     def tensors(self) -> dict[str, Tensor]:
         return {"y": self.y, "x_true": self.x_true, "H": self.H, "N": self.N}
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> SmoothGame:
-        names = ("y", "x_true", "H", "W", "N")
-        return replace(self, **{name: getattr(self, name).to(device, dtype) for name in names})
-
-    def subset(self, samples: slice) -> SmoothGame:
-        return replace(self, y=self.y[samples], x_true=self.x_true[samples])
 
     def theta0(self) -> Theta:
         return {"W": self.W, "c": 0.1 + 0 * self.H[0]}
@@ -93,12 +76,6 @@ class SmoothGame(AutodiffProblem):
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
         return x - self.x_true, {"W": torch.zeros_like(theta["W"]), "c": len(x) * theta["c"]}
-
-    def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        raise NotImplementedError
-
-    def conic_data(self) -> dict[str, Tensor]:
-        raise NotImplementedError
 
 
 def smooth_loss(problem: SmoothGame) -> Evaluate:

@@ -352,6 +352,5 @@ class Turn(TvGame):
 
     @classmethod
     def build(cls, settings: Settings) -> Turn:
-        game = TvGame.build(settings)
-        fields = {name: getattr(game, name) for name in game.__dataclass_fields__}
-        return replace(cls(**fields), structure=Structure.AFFINE_F | Structure.SMOOTH, penalty=Quadratic())
+        game = cls(**vars(TvGame.build(settings)))
+        return replace(game, structure=Structure.AFFINE_F | Structure.SMOOTH, penalty=Quadratic())

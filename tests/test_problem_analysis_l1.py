@@ -15,6 +15,7 @@ from problems import operators, signals
 from problems.analysis_l1 import AnalysisL1, Settings
 from problems.contract import Structure, input_sha256, kkt_residual, scales, transform_norm
 from tests import analysis_l1_truth
+from tests.toy_family import close, draws
 
 TRANSFORMS = get_args(operators.Transform)
 FORWARDS = get_args(operators.Forward)
@@ -38,19 +39,6 @@ def instances(draw: Any) -> AnalysisL1:
             seed=draw(st.integers(0, 2**31)),
         )
     )
-
-
-def draws(problem: AnalysisL1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x, p shaped (b, n) and u, a shaped (b, k), of normal entries."""
-    rng = np.random.default_rng(0)
-    sizes = (problem.x_shape, problem.x_shape, problem.u_shape, problem.u_shape)
-    x, p, u, a = (torch.from_numpy(rng.normal(size=(problem.batch, *size))) for size in sizes)
-    return x, p, u, a
-
-
-def close(left: torch.Tensor, right: torch.Tensor, relative: float = 1e-12) -> bool:
-    """Sums of at most some hundred products: 1e-16 each, relative to the larger side or to one."""
-    return float((left - right).abs().max()) <= relative * max(1.0, float(right.abs().max()))
 
 
 @given(problem=instances())

@@ -16,9 +16,10 @@ from bench import plan
 from bench.catalogue import Catalogue
 from bench.config import parse
 from problems import image_operators, images
-from problems.contract import AutodiffProblem, Problem, Structure, Theta, input_sha256, transform_norm
+from problems.contract import AutodiffProblem, Structure, Theta, input_sha256, transform_norm
 from problems.conv_filters import ConvFilters, Settings
 from problems.penalties import SmoothPenalty
+from tests.toy_family import close, draws
 
 FORWARDS = get_args(image_operators.Forward)
 PENALTIES = ("corner_rounded", "l1", "log_sum", "student_t", "quadratic")
@@ -53,23 +54,10 @@ def instances(draw: Any) -> ConvFilters:
     )
 
 
-def draws(problem: Problem) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x, p shaped (b, n) and u, a shaped (b, k), of normal entries."""
-    rng = np.random.default_rng(0)
-    sizes = (problem.x_shape, problem.x_shape, problem.u_shape, problem.u_shape)
-    x, p, u, a = (torch.from_numpy(rng.normal(size=(problem.batch, *size))) for size in sizes)
-    return x, p, u, a
-
-
 def away_from_start(problem: ConvFilters) -> Theta:
     """theta0 with weights that differ from filter to filter."""
     theta = problem.theta0()
     return {**theta, "b": torch.linspace(-0.5, 0.7, len(theta["b"]), dtype=torch.float64)}
-
-
-def close(left: torch.Tensor, right: torch.Tensor, relative: float = 1e-12) -> bool:
-    """Sums of at most some hundred products: 1e-16 each, relative to the larger side or to one."""
-    return float((left - right).abs().max()) <= relative * max(1.0, float(right.abs().max()))
 
 
 def circulants(problem: ConvFilters) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthesis_truth import build, codes, gradient, matrices, relative, solve
+from toy_family import draws
 
 from methods.active_set_adjoint import ActiveSetAdjoint
 from methods.cvxpy_layer import CvxpyLayer
@@ -55,11 +56,6 @@ def instances(draw: Any) -> SynthesisLasso:
         pairs=draw(st.integers(1, 3)),
         seed=draw(st.integers(0, 2**31)),
     )
-
-
-def draws(problem: SynthesisLasso) -> list[torch.Tensor]:
-    rng = np.random.default_rng(0)
-    return [torch.from_numpy(rng.normal(size=(problem.batch, *problem.x_shape))) for _ in range(4)]
 
 
 # --- the contract ---------------------------------------------------------------------------------------------------

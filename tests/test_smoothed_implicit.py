@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydantic
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,9 +12,10 @@ from torch import Tensor
 
 from methods.smoothed_implicit import SmoothedImplicit
 from problems.analysis_l1 import AnalysisL1, Settings
-from problems.contract import AutodiffProblem, Problem, Structure, Theta
+from problems.contract import Problem, Structure, Theta
 from problems.penalties import L1, CornerRoundedL1, MoreauL1
 from tests import analysis_l1_truth
+from tests.toy_family import ToyFamily
 
 SMOOTHINGS = ["corner_rounded", "moreau"]
 ROUTES = [
@@ -30,16 +30,12 @@ TALL_FULL = Settings(n=12, k=18, transform="gaussian", scale=0.5, forward="gauss
 
 
 @dataclass(frozen=True)
-class Game(AutodiffProblem):
+class Game(ToyFamily):
     """F(x) = H x - y with H positive definite but not symmetric, K = W, M = V^T with V other than W."""
 
-    settings_type = pydantic.BaseModel
     structure = Structure.AFFINE_F | Structure.UNIQUE | Structure.L1
     penalty = L1()
-    parameters = {}  # noqa: RUF012
 
-    y: Tensor
-    x_true: Tensor
     H: Tensor
     W: Tensor
     V: Tensor
@@ -54,22 +50,12 @@ class Game(AutodiffProblem):
         return cls(*map(torch.from_numpy, arrays))
 
     @property
-    def batch(self) -> int:
-        return len(self.y)
-
-    @property
     def x_shape(self) -> tuple[int, ...]:
         return (self.W.shape[1],)
 
     @property
     def u_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)
-
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> "Game":
-        raise NotImplementedError
-
-    def subset(self, samples: slice) -> "Game":
-        return Game(self.y[samples], self.x_true[samples], self.H, self.W, self.V)
 
     def theta0(self) -> Theta:
         return {"W": self.W, "V": self.V, "H": self.H}
@@ -89,12 +75,6 @@ class Game(AutodiffProblem):
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
         zero = {name: torch.zeros_like(value) for name, value in theta.items()}
         return x - self.x_true, {**zero, "V": 0.3 * theta["V"] ** 2}
-
-    def conic(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        raise NotImplementedError
-
-    def conic_data(self) -> dict[str, Tensor]:
-        raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
         return {"y": self.y, "x_true": self.x_true}

@@ -146,19 +146,19 @@ def test_stopped_late_they_are_the_minimizer_and_the_unrolled_gradient() -> None
 
 def test_fits_find_the_law_and_their_interval_its_scatter() -> None:
     xs = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]
-    exact = power(xs, [3 * x**0.75 for x in xs])
+    exact = power([(x, 3 * x**0.75) for x in xs])
     assert exact is not None
     assert exact.value == pytest.approx(0.75, abs=1e-12)
     assert exact.half_width < 1e-7  # the root of what rounding leaves of 1 - r^2
-    noisy = power(xs, [3 * x**0.75 * factor for x, factor in zip(xs, (1.3, 0.8, 1.1, 0.7, 1.4), strict=True)])
+    noisy = power([(x, 3 * x**0.75 * factor) for x, factor in zip(xs, (1.3, 0.8, 1.1, 0.7, 1.4), strict=True)])
     assert noisy is not None
     assert 0.01 < noisy.half_width < 0.3
     assert noisy.low < 0.75 < noisy.high
-    linear = rate(STEPS, [0.9**t for t in STEPS])
+    linear = rate([(t, 0.9**t) for t in STEPS])
     assert linear is not None
     assert linear.value == pytest.approx(0.9, abs=1e-12)
-    assert power(xs[:3], xs[:3]) is None
-    assert rate([1.0] * 5, [0.5] * 5) is None
+    assert power([(x, x) for x in xs[:3]]) is None
+    assert rate([(1.0, 0.5)] * 5) is None
 
 
 FILTERS = {"penalty": "quadratic", "log_weight": 0.0, "filters": "dct"}

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from bench import units
 from bench.learning.curves import Point
 from bench.learning.trainer import Position
+from bench.progress import print_line
 
 LIVE_SECONDS, LINES_SECONDS = 0.5, 30.0
 
@@ -55,7 +56,7 @@ class Show(abc.ABC):
         parts = [] if self._point is None else [point_words(self._point)]
         gained, seconds = self._done(position) - self._first_epochs, position.seconds - self._first_seconds
         left = (self._epochs - self._done(position)) * seconds / gained if gained > 0 else None
-        parts.append("time left not known yet" if left is None else f"about {units.duration(left)} left")
+        parts.append(units.time_left(left))
         return ", ".join(parts)
 
 
@@ -71,8 +72,7 @@ class Lines(Show):
         pass
 
     def _say(self, position: Position) -> None:
-        line = f"epoch {position.epoch}/{self._epochs}: {self._words(position)}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, f"epoch {position.epoch}/{self._epochs}: {self._words(position)}")
 
 
 class Bar(Show):

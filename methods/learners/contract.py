@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 from jaxtyping import Float
@@ -44,8 +44,3 @@ class Learner(pydantic.BaseModel, abc.ABC):
 def learner_class(key: str) -> type[Learner]:
     """The learner of that file. Raises UnknownKey."""
     return load("methods.learners", key, Learner)
-
-
-def learner_of(key: str, parameters: dict[str, Any]) -> Learner:
-    """Raises UnknownKey and pydantic's ValidationError."""
-    return learner_class(key)(**parameters)

@@ -47,6 +47,12 @@ def jacobian(problem: Problem, theta: Theta) -> Float[Tensor, "n n"]:
     return problem.linearise(x, theta).F_x.dense()[0]
 
 
+def jacobian_product(problem: Problem, theta: Theta) -> Rows:
+    """v -> H v, as F(v) - F(0)."""
+    F_0 = problem.F(origin(problem, theta), theta)
+    return lambda v: problem.F(v, theta) - F_0
+
+
 def factorised(matrix: Float[Tensor, "n n"], problem: Problem) -> Rows:
     """r -> matrix^{-1} r from one factorisation: Cholesky's for a minimisation, LU otherwise; n^3/3 or 2n^3/3.
 

@@ -6,12 +6,11 @@ u = clip(v, -t, t) / t lies in the subdifferential of |.| at x+ (Moreau's decomp
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from methods.solvers._affine import jacobian_product, origin
 from problems.contract import Problem, Theta, operator_norm
 
 
@@ -25,15 +24,8 @@ def step_size(problem: Problem, theta: Theta) -> float:
     """1/L, L the largest eigenvalue of F_x, rounded up; 1 where F_x = 0, as any step will do there."""
     theta = {name: value.detach() for name, value in theta.items()}
     one = problem.subset(slice(0, 1))
-    x = next(iter(theta.values())).new_zeros((1, *problem.x_shape))
-    product = hessian_product(one, theta, x)
-    return 1.0 / (operator_norm(product, product, x) or 1.0)
-
-
-def hessian_product(problem: Problem, theta: Theta, origin: Tensor) -> Callable[[Tensor], Tensor]:
-    """v -> F_x v of an affine F, as F(v) - F(0)."""
-    F_0 = problem.F(origin, theta)
-    return lambda v: problem.F(v, theta) - F_0
+    product = jacobian_product(one, theta)
+    return 1.0 / (operator_norm(product, product, origin(one, theta)) or 1.0)
 
 
 def soft_threshold(v: Tensor, t: Tensor) -> Tensor:

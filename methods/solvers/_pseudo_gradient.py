@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from methods.solvers._affine import dual_origin, origin
+from methods.solvers._affine import dual_origin, jacobian_product, origin
 from methods.solvers.contract import Iteration, Point
 from problems.contract import Problem, Structure, Theta, operator_norm
 from problems.penalties import SmoothPenalty
@@ -68,9 +68,7 @@ def _norm_of_F_x(problem: Problem, theta: Theta) -> float:
         return 1.0
     if Structure.AFFINE_F in problem.structure:
         one = problem.subset(slice(0, 1))
-        x = origin(one, theta)
-        F_0 = one.F(x, theta)
-        return _norm(lambda v: one.F(v, theta) - F_0, x)
+        return _norm(jacobian_product(one, theta), origin(one, theta))
 
     def F(x: Tensor) -> Tensor:
         return problem.F(x, theta)

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from methods.solvers._affine import origin
 from methods.solvers._pseudo_gradient import smooth
 from problems.contract import LinearMap, Problem, Structure, Theta, operator_norm
 
 
 def data_size(problem: Problem, theta: Theta) -> Float[Tensor, "b 1"]:
     """max |F(0)| of each sample, what residuals are relative to; 1 where it is zero."""
-    origin = next(iter(theta.values())).new_zeros((problem.batch, *problem.x_shape))
-    size = problem.F(origin, theta).abs().amax(1, keepdim=True)
+    size = problem.F(origin(problem, theta), theta).abs().amax(1, keepdim=True)
     return torch.where(size > 0, size, 1.0)
 
 
@@ -42,7 +42,7 @@ def curvature_bound(problem: Problem, theta: Theta) -> float:
     """
     theta = {name: value.detach() for name, value in theta.items()}
     view = problem.subset(slice(0, 1)) if Structure.AFFINE_F in problem.structure else problem
-    origin = next(iter(theta.values())).new_zeros((view.batch, *problem.x_shape))
-    most = origin.new_full((view.batch, *problem.u_shape), smooth(problem).curvature)
-    H = hessian(view, theta, origin, most)
-    return operator_norm(H.matvec, H.rmatvec, origin) or 1.0
+    x = origin(view, theta)
+    most = x.new_full((view.batch, *view.u_shape), smooth(problem).curvature)
+    H = hessian(view, theta, x, most)
+    return operator_norm(H.matvec, H.rmatvec, x) or 1.0

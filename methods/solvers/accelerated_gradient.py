@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from methods.solvers._affine import origin
+from methods.solvers._momentum import extrapolated
 from methods.solvers._pseudo_gradient import pseudo_gradient, smooth
 from methods.solvers._smooth import curvature_bound
 from methods.solvers.contract import FirstOrder, Iteration, Point
@@ -36,11 +36,7 @@ class AcceleratedGradientIteration(Iteration[State]):
     def step(self, state: State) -> State:
         r = self._gradient(state.v)
         x = state.v - self._step_size * r
-        moved = x - state.x
-        uphill = (r * moved).sum(1, keepdim=True) > 0
-        t = 0.5 + torch.sqrt(0.25 + state.t * state.t)
-        momentum = torch.where(uphill, 0.0, (state.t - 1) / t)
-        return State(x, torch.addcmul(x, momentum, moved), torch.where(uphill, 1.0, t))
+        return State(x, *extrapolated(x, state.x, r, state.t))
 
     def primal(self, state: State) -> Tensor:
         return state.x

@@ -200,12 +200,9 @@ def _to_config(solver: Solver) -> dict[str, Any]:
 AnySolver = Annotated[Solver, pydantic.BeforeValidator(_from_config), pydantic.PlainSerializer(_to_config)]
 """A field for any solver, written in a config as its key or as a table with the key and its parameters."""
 
-AnyFirstOrder = Annotated[FirstOrder, pydantic.BeforeValidator(_from_config), pydantic.PlainSerializer(_to_config)]
-"""The same for solvers that are maps."""
-
 AnyFirstOrderOrNone = Annotated[
     FirstOrder | None,
     pydantic.BeforeValidator(lambda value: None if value is None else _from_config(value)),
     pydantic.PlainSerializer(lambda solver: None if solver is None else _to_config(solver)),
 ]
-"""The same, where it may be left to the problem."""
+"""The same for solvers that are maps, where it may be left to the problem."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.solvers._affine import dual_curvature, dual_origin, dual_projection, primal_of_dual
+from methods.solvers._momentum import extrapolated
 from methods.solvers.contract import FirstOrder, Iteration, Point
 from problems.contract import Problem, Structure, Theta
 
@@ -35,11 +36,7 @@ class DualFistaIteration(Iteration[State]):
     def step(self, state: State) -> State:
         z = self._problem.K(self._x(state.v), self._theta)
         u = self._project(torch.add(state.v, z, alpha=self._step_size))
-        moved = u - state.u
-        uphill = ((state.v - u) * moved).sum(1, keepdim=True) > 0
-        t = 0.5 + torch.sqrt(0.25 + state.t * state.t)
-        momentum = torch.where(uphill, 0.0, (state.t - 1) / t)
-        return State(u, torch.addcmul(u, momentum, moved), torch.where(uphill, 1.0, t))
+        return State(u, *extrapolated(u, state.u, state.v - u, state.t))
 
     def primal(self, state: State) -> Tensor:
         return self._x(state.u)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from methods.solvers._affine import origin
+from methods.solvers._momentum import extrapolated
 from methods.solvers._proximal import certificate, soft_threshold, step_size, weight
 from methods.solvers.contract import FirstOrder, Iteration, Point
 from problems.contract import Problem, Structure, Theta
@@ -34,11 +34,7 @@ class FistaIteration(Iteration[State]):
 
     def step(self, state: State) -> State:
         x = soft_threshold(self._descended(state.v), self._threshold)
-        moved = x - state.x
-        uphill = ((state.v - x) * moved).sum(1, keepdim=True) > 0
-        t = 0.5 + torch.sqrt(0.25 + state.t * state.t)
-        momentum = torch.where(uphill, 0.0, (state.t - 1) / t)
-        return State(x, torch.addcmul(x, momentum, moved), torch.where(uphill, 1.0, t))
+        return State(x, *extrapolated(x, state.x, state.v - x, state.t))
 
     def primal(self, state: State) -> Tensor:
         return state.x

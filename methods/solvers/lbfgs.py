@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from methods.solvers._affine import origin
 from methods.solvers._pseudo_gradient import smooth
 from methods.solvers._smooth import data_size
 from methods.solvers.contract import Factor, Point, Solved, Solver, refuse_unless_met
@@ -56,7 +57,7 @@ class Lbfgs(Solver):
             theta = {name: value.detach() for name, value in theta.items()}
             size = data_size(problem, theta)
             tolerance = max(self.tolerance, 100 * torch.finfo(size.dtype).eps)
-            x = size.new_zeros((problem.batch, *problem.x_shape)) if warm is None else warm.x
+            x = origin(problem, theta) if warm is None else warm.x
             place = _Place.at(problem, theta, x)
             estimate, exact = InverseEstimate(x, self.pairs), True
             best, since = torch.inf, 0

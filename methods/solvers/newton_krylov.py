@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods._adjoint_system import gmres
+from methods.solvers._affine import origin
 from methods.solvers._pseudo_gradient import smooth
 from methods.solvers._smooth import data_size, hessian
 from methods.solvers.contract import Point, Solved, Solver, refuse_unless_met
@@ -54,7 +55,7 @@ class NewtonKrylov(Solver):
             theta = {name: value.detach() for name, value in theta.items()}
             size = data_size(problem, theta)
             tolerance = max(self.tolerance, 100 * torch.finfo(size.dtype).eps)
-            x = size.new_zeros((problem.batch, *problem.x_shape)) if warm is None else warm.x
+            x = origin(problem, theta) if warm is None else warm.x
             r, z, u = equation(x)
             for steps in range(self.max_steps + 1):
                 residual = float((r.abs().amax(1, keepdim=True) / size).max())

@@ -14,19 +14,13 @@ from reports.content import Content
 from reports.plots import theme
 from reports.plots._dashes import dashes
 from reports.plots.theme import Plot
-from reports.profiles import TITLES, Curve, Profile, Quantity, leading, profile, remarks, rosters, steps
+from reports.profiles import AXES, TITLES, Curve, Profile, Quantity, leading, profile, remarks, rosters, steps
 from reports.style import Look
 
 MOST_CURVES = 12
 """With more, all but those that lead their method wait in the legend to be clicked."""
 WIDEST, NARROWEST = 4.5, 1.6
 """Pixels: where curves coincide, the later and narrower ones leave the earlier ones to be seen."""
-
-AXES: dict[Quantity, str] = {
-    "time": "tau: solve + gradient, times the best",
-    "memory": "tau: peak memory, times the best",
-    "error": "e: relative error (Frobenius)",
-}
 
 
 def plot(content: Content, look: Look, quantity: Quantity, accuracies: Sequence[float]) -> Plot | None:

@@ -12,7 +12,8 @@ from reports import log_axis
 from reports.content import Content
 from reports.plots import theme
 from reports.plots.theme import Plot
-from reports.scaling import CONFIDENCE, Exponent, Series, all_series
+from reports.scaling import Exponent, Series, all_series
+from reports.slope import CONFIDENCE
 from reports.style import Look
 
 Point = Callable[[Record], tuple[float | None, float | None]]

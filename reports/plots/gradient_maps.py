@@ -16,6 +16,7 @@ from reports.gradient_maps import GradientMaps, Map, Matrix, gradient_maps, rema
 from reports.gradient_maps_figure import NO_DERIVATIVE
 from reports.plots import theme
 from reports.plots.theme import Plot
+from reports.short_names import cut
 from reports.style import Look
 
 ORDER = 80
@@ -78,7 +79,7 @@ def _figure(found: GradientMaps) -> go.Figure:
 
 def _titles(found: GradientMaps, columns: int, blocks: int) -> list[str]:
     """In the order of the grid's cells, row by row."""
-    upper = ["reference", *(_shortened(one.label) for one in found.maps)]
+    upper = ["reference", *(cut(one.label, TITLE_WIDTH) for one in found.maps)]
     lower = ["", *(f"error {one.said.replace('<=', '≤')}" for one in found.maps)]
     titles = []
     for block in range(blocks):
@@ -86,10 +87,6 @@ def _titles(found: GradientMaps, columns: int, blocks: int) -> list[str]:
             own = row[block * columns : (block + 1) * columns]
             titles += [theme.escape(text) for text in own] + [""] * (columns - len(own))
     return titles
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= TITLE_WIDTH else f"{label[: TITLE_WIDTH - 1]}…"
 
 
 def _heat(values: Matrix, scale: str, what: str, written: str) -> dict[str, Any]:

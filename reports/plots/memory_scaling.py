@@ -6,7 +6,7 @@ from reports.cells import MEBIBYTE, RESOLUTION_BYTES
 from reports.content import Content
 from reports.plots import _scaling
 from reports.plots.theme import Plot
-from reports.scaling import Exponent, Series, peak_bytes
+from reports.scaling import peak_bytes
 from reports.style import Look
 
 ORDER = 42
@@ -22,11 +22,7 @@ def plot(content: Content, look: Look) -> Plot | None:
         axis=("peak memory", "MiB"),
         point=lambda record: (peak_bytes(record), RESOLUTION_BYTES),
         unit=MEBIBYTE,
-        exponent=_exponent,
+        exponent=lambda series: series.memory_exponent,
         marks=lambda shown: [],
         remarks="Bars: the 40 kB that the measurement resolves.",
     )
-
-
-def _exponent(series: Series) -> Exponent | None:
-    return series.memory_exponent

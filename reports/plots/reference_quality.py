@@ -19,7 +19,7 @@ from reports.reference_quality import (
     remarks,
 )
 from reports.reference_quality_figure import BAR, DUAL, EXTRAPOLATED, PRIMAL, QUOTIENT
-from reports.short_names import told_apart
+from reports.short_names import cut, told_apart
 from reports.style import Look
 
 ORDER = 81
@@ -102,9 +102,8 @@ def _strip(found: ReferenceQuality) -> go.Figure:
 
 
 def _name(row: int, label: str) -> dict[str, Any]:
-    label = label if len(label) <= NAME_WIDTH else f"{label[: NAME_WIDTH - 1]}…"
     look = {"showarrow": False, "font": {"size": 11}, "align": "left", "xanchor": "left", "yanchor": "bottom"}
-    return {"text": theme.escape(label), "xref": "x domain", "x": 0.01, "y": row - 0.18, **look}
+    return {"text": theme.escape(cut(label, NAME_WIDTH)), "xref": "x domain", "x": 0.01, "y": row - 0.18, **look}
 
 
 def _band(left: float, right: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from reports.content import Content
 from reports.crossovers import crossovers
 from reports.plots import _scaling, theme
 from reports.plots.theme import Plot
-from reports.scaling import Exponent, Series
+from reports.scaling import Series
 from reports.style import Look
 
 ORDER = 40
@@ -25,7 +25,7 @@ def plot(content: Content, look: Look) -> Plot | None:
         axis=("solve + gradient", "ms per call"),
         point=lambda record: (record.total_seconds, record.total_mad_seconds),
         unit=1e-3,
-        exponent=_exponent,
+        exponent=lambda series: series.exponent("total"),
         marks=_rings,
         remarks="Bars: median absolute deviation.",
     )
@@ -49,7 +49,3 @@ def _rings(shown: Sequence[Series]) -> list[dict[str, Any]]:
             "hovertemplate": "%{text}<extra></extra>",
         }
     ]
-
-
-def _exponent(series: Series) -> Exponent | None:
-    return series.exponent("total")

@@ -21,6 +21,7 @@ from reports import log_axis as log_ticks
 from reports.content import Content
 from reports.error_axis import ErrorAxis, at_or_below_bar
 from reports.rounding import upper_bound
+from reports.short_names import cut
 from reports.style import Look
 
 HEIGHT = 380
@@ -214,7 +215,7 @@ def escape(text: str) -> str:
 
 def name(text: str) -> str:
     """A legend's entry."""
-    return escape(text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…")
+    return escape(cut(text, LONGEST_NAME))
 
 
 def _first(look: Look, method: str) -> bool:

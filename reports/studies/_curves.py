@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from bench.record import Record
 from reports import log_axis
 from reports.error_axis import BAND_COLOUR
-from reports.style import COLUMN_INCHES, MARKERS, PAGE_INCHES, legend_below, literal
+from reports.style import COLUMN_INCHES, MARKERS, PAGE_INCHES, legend_below, literal, say_not_measured
 
 PANEL_INCHES = 2.3
 PALETTE = 10
@@ -28,8 +29,7 @@ class Line:
     """Points to join, by their look: the same `look` has the same colour, dash and marker in every panel."""
 
     label: str
-    xs: tuple[float, ...]
-    ys: tuple[float, ...]
+    points: tuple[tuple[float, float], ...]
     colour: int
     kind: int
     """Sets marker and dash."""
@@ -45,6 +45,11 @@ class Panel:
     lines: tuple[Line, ...]
     counts: bool = False
     bar: float | None = None
+
+
+def largest_bar(records: Iterable[Record]) -> float | None:
+    """The largest of their references' error bars."""
+    return max((bar for record in records if (bar := record.reference_error_relative)), default=None)
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
@@ -85,13 +90,13 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(literal(panel.title), loc="left")
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
-    points = [(x, y) for line in panel.lines for x, y in zip(line.xs, line.ys, strict=True) if y > 0]
+    points = [(x, y) for line in panel.lines for x, y in line.points if y > 0]
     if not points:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5")
+        say_not_measured(axes)
         axes.set(xticks=[], yticks=[])
         return
     for line in panel.lines:
-        axes.plot(line.xs, line.ys, linewidth=0.9, **_look(line))
+        axes.plot([x for x, _ in line.points], [y for _, y in line.points], linewidth=0.9, **_look(line))
     low, high = log_axis.limits([y for _, y in points] + ([panel.bar] if panel.bar else []))
     _powers(axes, "y", low, high)
     if panel.bar is not None:

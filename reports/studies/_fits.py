@@ -1,4 +1,4 @@
-"""What the studies of accuracy share: fitted powers and rates, the points that they may be fitted to, names.
+"""What the studies of accuracy share: fitted powers and rates, and the points that they may be fitted to.
 
 A fit is least squares on logarithms with its 95 % interval, which tells the scatter of the points about the line and
 nothing of whether the law is a line: the figures show that.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from scipy import stats
+from typing import TypeVar
 
 from bench.record import Record
 from reports.error_axis import has_error
 from reports.rounding import ABSENT
+from reports.slope import slope
 
-CONFIDENCE = 0.95
+X = TypeVar("X", int, float)
+
 FEWEST_POINTS = 4
 ABOVE_BAR = 10.0
 """A point takes part where it is so many bars of its reference above zero,"""
@@ -52,27 +53,24 @@ def written(fit: Fit | None) -> str:
     return ABSENT if fit is None else str(fit)
 
 
-def power(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
-    """p of y ~ x^p, of positive numbers; None where there are fewer than four points, or one x alone."""
-    return _slope([math.log(x) for x in xs], [math.log(y) for y in ys])
+def power(points: Sequence[tuple[float, float]]) -> Fit | None:
+    """p of y ~ x^p, from (x, y), both positive; None where there are fewer than four x."""
+    return _slope([(math.log(x), math.log(y)) for x, y in points])
 
 
-def rate(steps: Sequence[float], errors: Sequence[float]) -> Fit | None:
-    """q of error ~ q^t; None where there are fewer than four points."""
-    slope = _slope(steps, [math.log(error) for error in errors])
-    if slope is None:
+def rate(points: Sequence[tuple[float, float]]) -> Fit | None:
+    """q of error ~ q^t, from (t, error); None where there are fewer than four t."""
+    fit = _slope([(t, math.log(error)) for t, error in points])
+    if fit is None:
         return None
-    q = math.exp(slope.value)
-    return Fit(q, q * math.expm1(slope.half_width), slope.points)
+    q = math.exp(fit.value)
+    return Fit(q, q * math.expm1(fit.half_width), fit.points)
 
 
-def _slope(xs: Sequence[float], ys: Sequence[float]) -> Fit | None:
-    if len(xs) < FEWEST_POINTS or len(set(xs)) < FEWEST_POINTS:
+def _slope(points: Sequence[tuple[float, float]]) -> Fit | None:
+    if len({x for x, _ in points}) < FEWEST_POINTS:
         return None
-    fit = stats.linregress(xs, ys)
-    quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, len(xs) - 2)
-    stderr = fit.stderr if math.isfinite(fit.stderr) else 0.0  # scipy divides zero by zero for equal ys
-    return Fit(float(fit.slope), float(quantile * stderr), len(xs))
+    return Fit(*slope(points), len(points))
 
 
 def floor(record: Record) -> float:
@@ -80,13 +78,10 @@ def floor(record: Record) -> float:
     return max(ROUNDING, ABOVE_BAR * (record.reference_error_relative or 0.0))
 
 
-def telling(records: Iterable[Record]) -> list[Record]:
-    """The records whose relative error is above its floor and small enough to follow a law."""
-    return [
-        record
-        for record in records
-        if has_error(record) and floor(record) < (record.error_relative or 0.0) < ASYMPTOTIC
-    ]
+def telling(points: Iterable[tuple[X, Record]]) -> list[tuple[X, float]]:
+    """x and relative error, where that is above its floor and small enough to follow a law."""
+    shown = [(x, record) for x, record in points if has_error(record)]
+    return [(x, error(record)) for x, record in shown if floor(record) < error(record) < ASYMPTOTIC]
 
 
 def error(record: Record) -> float:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from bench.record import Record
 from reports.error_axis import at_or_below_bar, has_error
 from reports.instances import Group, group
+from reports.published import published_rows
 from reports.rounding import ABSENT, error, scientific
-from reports.studies._curves import Line, Panel, draw
-from reports.study import Claim, Study, StudyFigure, Verdict
+from reports.studies._curves import Line, Panel, draw, largest_bar
+from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
 from reports.tables import Column, Table
 
-TABLE_2 = Path(__file__).parents[2] / "results" / "published" / "lecouat_table2_gd_vs_extragradient.csv"
 SOURCE = "Lecouat, Ponce & Mairal, Table 2"
 METRIC = "Theirs is the PSNR of test pictures after training, ours the distance to the equilibrium's own hypergradient."
 
@@ -156,11 +154,10 @@ def _solver(record: Record) -> str | None:
 
 def _published() -> dict[tuple[str, tuple[str, int]], float]:
     """PSNR in dB by (weights, (optimizer, iterations))."""
-    with TABLE_2.open(newline="") as file:
-        return {
-            (row["weights"], (row["optimizer"], int(row["iterations"]))): float(row["psnr_db"])
-            for row in csv.DictReader(file)
-        }
+    return {
+        (row["weights"], (row["optimizer"], int(row["iterations"]))): float(row["psnr_db"])
+        for row in published_rows("lecouat_table2_gd_vs_extragradient.csv")
+    }
 
 
 def _decibels(difference: float) -> str:
@@ -181,28 +178,27 @@ def _claim(kind: str, published: str, duels: Sequence[Duel], unit: str) -> Claim
     """Reproduced where the first of each pair has the smaller error, at each number and on each game of the kind."""
     published = f"{kind} weights: {published}"
     if not duels:
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, f"this run has no such pair of {kind} games")
+        return not_measured(SOURCE, published, f"this run has no such pair of {kind} games")
     for duel in duels:
         for record in (duel.challenger, duel.other):
             if not has_error(record):
                 why = f"{duel.game.name}: {record.variant} is {record.status} {record.message}".strip()
-                return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, why)
+                return not_measured(SOURCE, published, why)
     decided = [duel for duel in duels if duel.decided]
     if not decided:
         why = "all errors are at or below the reference's bar"
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(SOURCE, published, why)
     nearer = sum(duel.factor < 1 for duel in decided)
-    verdict = Verdict.REPRODUCED if nearer == len(decided) else Verdict.NOT_REPRODUCED
     words = []
     for name in dict.fromkeys(duel.game.name for duel in decided):
         own = [duel for duel in decided if duel.game.name == name]
         factors = ", ".join(scientific(duel.factor) for duel in own)
         words.append(f"{name}: {factors} at {', '.join(str(duel.at) for duel in own)} {unit}")
-    return Claim(
+    return judged(
         SOURCE,
         published,
         f"error of the first by that of the second: {'; '.join(words)}",
-        verdict,
+        nearer == len(decided),
         f"the first is nearer to the exact hypergradient in {nearer} of {len(decided)} comparisons; reproduced asks "
         f"for all, the gradient with the better of its two steps. {METRIC}",
     )
@@ -214,8 +210,7 @@ def _gradient_error(record: Record) -> float | None:
 
 def _bar(game: Game) -> float | None:
     """The reference's, the same for all records of a game."""
-    bars = [record.reference_error_relative for own in game.by_steps.values() for record in own.values()]
-    return max((bar for bar in bars if bar), default=None)
+    return largest_bar(record for own in game.by_steps.values() for record in own.values())
 
 
 def _solution_error(record: Record) -> float | None:
@@ -283,9 +278,9 @@ def _figure(games: Sequence[Game], stem: str, what: str, read: Reading, with_bar
 
 
 def _line(game: Game, place: int, solver: str, read: Reading) -> Line:
-    points = [
+    points = tuple(
         (float(steps * COST[solver]), value)
         for steps, record in sorted(game.by_steps[solver].items())
         if (value := read(record))
-    ]
-    return Line(solver, tuple(x for x, _ in points), tuple(y for _, y in points), place, place)
+    )
+    return Line(solver, points, place, place)

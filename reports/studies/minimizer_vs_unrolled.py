@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from statistics import correlation
 
 from matplotlib.figure import Figure
 
@@ -15,14 +14,15 @@ from bench.record import Record, Status
 from reports.error_axis import has_error
 from reports.instances import Group, group
 from reports.log_axis import short
+from reports.published import published_rows
 from reports.rounding import ABSENT, plain, scientific
-from reports.studies._curves import Line, Panel, draw
+from reports.short_names import numbered
+from reports.studies._curves import Line, Panel, draw, largest_bar
 from reports.studies._fits import Fit, error, power, rate, telling, written
-from reports.study import Claim, Study, StudyFigure, Verdict
+from reports.study import Claim, Study, StudyFigure, Verdict, judged, not_measured
 from reports.style import Look
 from reports.tables import Column, Table
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 REVIEW = "Crockett & Fessler, section 4.5, citing [116], [117]"
 GRAZZI = "Grazzi et al., ICML 2020"
 JI = "Crockett & Fessler, Table 5.3; Ji et al., ICML 2021"
@@ -53,19 +53,17 @@ class Curve:
     @property
     def telling(self) -> list[tuple[int, float]]:
         """t and error, where the reference can tell it and a law for small errors may hold."""
-        kept = {record.cell_id for record in telling(record for _, record in self.points)}
-        return [(t, error(record)) for t, record in self.points if record.cell_id in kept]
+        return telling(self.points)
 
     @property
     def rate(self) -> Fit | None:
-        return rate(*_columns(self.telling))
+        return rate(self.telling)
 
     @property
     def is_linear(self) -> bool:
         """Whether log(error) is straighter in t than in log(t), as which 1/t^p would be straight."""
-        steps, errors = _columns(self.telling)
-        logs = [math.log(value) for value in errors]
-        return _straightness(steps, logs) > _straightness([math.log(t) for t in steps], logs)
+        logs = [(t, math.log(value)) for t, value in self.telling]
+        return _straightness(logs) > _straightness([(math.log(t), value) for t, value in logs])
 
     def to_reach(self, target: float) -> tuple[float, float | None] | None:
         """Steps and seconds at which the error falls below the target, between points by the straight line of the
@@ -147,19 +145,13 @@ def _curves(own: Group, instance: str) -> list[Curve]:
 
 def _names(groups: Sequence[Group]) -> list[str]:
     """Penalty and size, and a number where that is not enough."""
-    short = [f"{own.parameters.get('penalty', own.problem)}, n = {own.sizes[0]}" for own in groups]
-    return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
+    return numbered([f"{own.parameters.get('penalty', own.problem)}, n = {own.sizes[0]}" for own in groups])
 
 
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:
-    return [float(t) for t, _ in points], [value for _, value in points]
-
-
-def _straightness(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """The squared correlation of two columns of which neither is constant."""
-    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
-    xy = sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True))
-    return xy * xy / (sum((a - x) ** 2 for a in xs) * sum((b - y) ** 2 for b in ys))
+def _straightness(points: Sequence[tuple[float, float]]) -> float:
+    """The squared correlation of x and y, of which neither is constant."""
+    xs, ys = zip(*points, strict=True)
+    return correlation(xs, ys) ** 2
 
 
 def _by_instance(curves: Sequence[Curve]) -> dict[str, dict[str, Curve]]:
@@ -186,12 +178,12 @@ def _missing(curves: Sequence[Curve], kinds: Sequence[str]) -> str:
 def _linear(curves: Sequence[Curve]) -> Claim:
     published = "The error of both approaches falls linearly, like q^t."
     if why := _missing(curves, (ITD, AID_CG, AID_FP)):
-        return Claim(REVIEW, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(REVIEW, published, why)
     fits = [(curve, fit) for curve in curves if (fit := curve.rate) is not None]
     ours = "; ".join(f"{curve.kind} on {curve.instance}: q = {fit}" for curve, fit in fits)
     holds = all(curve.is_linear and fit.high < 1 for curve, fit in fits)
     why = "q < 1 with its 95 % interval, and log(error) straighter in t than in log(t), on every curve"
-    return Claim(REVIEW, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(REVIEW, published, ours, holds, why)
 
 
 def _at_last_common(own: dict[str, Curve], kinds: Sequence[str]) -> tuple[int, dict[str, float]] | None:
@@ -207,17 +199,17 @@ def _comparison(
     """Whether at the last common t each of the better has a smaller error than every other of the worse."""
     kinds = tuple(dict.fromkeys([*better, *worse]))
     if why := _missing(curves, kinds):
-        return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(source, published, why)
     ours, holds = [], True
     for name, own in _by_instance(curves).items():
         found = _at_last_common(own, kinds)
         if found is None:
-            return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, f"no t at which all can be told on {name}")
+            return not_measured(source, published, f"no t at which all can be told on {name}")
         t, errors = found
         ours.append(f"{name}, t = {t}: " + ", ".join(f"{kind} {scientific(errors[kind])}" for kind in kinds))
         holds &= all(CLEARLY * errors[one] <= errors[other] for one in better for other in worse if one != other)
     why = f"error at the last t that all can be told at; smaller means by {100 * (CLEARLY - 1):.0f} % on every instance"
-    return Claim(source, published, "; ".join(ours), Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(source, published, "; ".join(ours), holds, why)
 
 
 def _minimizer_first(curves: Sequence[Curve]) -> Claim:
@@ -240,21 +232,21 @@ def _factor(curves: Sequence[Curve]) -> Claim:
     """m of error(ITD) / error(AID-FP) ~ t^m."""
     source, published = f"{GRAZZI}, bounds", "ITD's bound is O(t q^t), AID-FP's O(q^t): a factor of t between them."
     if why := _missing(curves, (ITD, AID_FP)):
-        return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(source, published, why)
     fits = {}
     for name, own in _by_instance(curves).items():
         itd, fixed = dict(own[ITD].telling), dict(own[AID_FP].telling)
         common = sorted(set(itd) & set(fixed))
-        fit = power(common, [itd[t] / fixed[t] for t in common])
+        fit = power([(t, itd[t] / fixed[t]) for t in common])
         if fit is None:
-            return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, f"fewer than four common t on {name}")
+            return not_measured(source, published, f"fewer than four common t on {name}")
         fits[name] = fit
     ours = "; ".join(f"{name}: ITD / AID-FP ~ t^m, m = {fit}" for name, fit in fits.items())
     holds = all(fit.low > 0 and fit.low <= 1 for fit in fits.values())
     why = "m is above 0 with its 95 % interval, which does not lie above 1; on every instance"
     if not holds:
         why += ". The factor is a bound's, which nothing says is met"
-    return Claim(source, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(source, published, ours, holds, why)
 
 
 def _adjoint_rate(curves: Sequence[Curve]) -> Claim:
@@ -263,7 +255,7 @@ def _adjoint_rate(curves: Sequence[Curve]) -> Claim:
         "CG's part of the error falls like ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^k, the fixed point's like q^k."
     )
     if why := _missing(curves, (AID_CG, AID_FP)):
-        return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(source, published, why)
     ours, holds = [], True
     for name, own in _by_instance(curves).items():
         cg, fixed = own[AID_CG].rate, own[AID_FP].rate
@@ -277,13 +269,13 @@ def _adjoint_rate(curves: Sequence[Curve]) -> Claim:
         "CG's q is below the fixed point's, intervals apart, and not above the bound, whose kappa is read from the "
         f"fixed point's 1 - q = {GRADIENT_STEP} / kappa; on every instance"
     )
-    return Claim(source, published, "; ".join(ours), Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(source, published, "; ".join(ours), holds, why)
 
 
 def _complexity(curves: Sequence[Curve]) -> Claim:
     orders = {
         row["method"]: row["order"]
-        for row in _csv("review_table5_3_complexity.csv")
+        for row in published_rows("review_table5_3_complexity.csv")
         if row["quantity"] == "lower-level gradients"
     }
     published = "Lower-level gradients to an eps-stationary point: " + ", ".join(
@@ -338,7 +330,7 @@ def _row(curve: Curve) -> tuple[str, ...]:
 
 
 def _published_orders() -> Table:
-    rows = [*_csv("hypergradient_rates.csv"), *_csv("review_table5_3_complexity.csv")]
+    rows = [*published_rows("hypergradient_rates.csv"), *published_rows("review_table5_3_complexity.csv")]
     names = ("method", "quantity", "order", "source", "confidence")
     return Table(
         "Published orders",
@@ -346,11 +338,6 @@ def _published_orders() -> Table:
         tuple(tuple(row[name] for name in names) for row in rows),
         ("Confidence `inferred`: reconstructed, as the file's note says.",),
     )
-
-
-def _csv(name: str) -> list[dict[str, str]]:
-    with (PUBLISHED / name).open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _figure(curves: Sequence[Curve], x: str, seconds: bool, look: Look) -> Figure:
@@ -369,13 +356,12 @@ def _panel(name: str, curves: Sequence[Curve], x: str, seconds: bool) -> Panel:
     kinds = (ITD, AID_CG, AID_FP)
     lines = []
     for curve in curves:
-        shown = [
+        shown = tuple(
             (1e3 * (record.total_seconds or 0.0) if seconds else float(t), error(record))
             for t, record in curve.points
             if has_error(record) and error(record) > 0 and (not seconds or record.total_seconds)
-        ]
+        )
         colour, kind = kinds.index(curve.kind), 2 * (curve.solver != "gradient_descent") + (curve.kind == AID_CG)
-        lines.append(Line(curve.label, tuple(x for x, _ in shown), tuple(y for _, y in shown), colour, kind))
-    told = [record for curve in curves for _, record in curve.points if has_error(record)]
-    bar = max((record.reference_error_relative or 0.0 for record in told), default=0.0)
-    return Panel(name, x, "relative error (Frobenius)", tuple(lines), counts=not seconds, bar=bar or None)
+        lines.append(Line(curve.label, shown, colour, kind))
+    bar = largest_bar(record for curve in curves for _, record in curve.points if has_error(record))
+    return Panel(name, x, "relative error (Frobenius)", tuple(lines), counts=not seconds, bar=bar)

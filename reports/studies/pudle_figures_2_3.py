@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from bench.record import Record
 from reports.error_axis import has_error
 from reports.instances import group
+from reports.published import published_rows
 from reports.rounding import ABSENT, error, plain, scientific
 from reports.studies._curves import Line, Panel, draw
 from reports.studies._fits import ROUNDING, Fit, floor, rate, written
-from reports.study import Claim, Study, StudyFigure, Verdict
+from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
 from reports.tables import Column, Table
 
-RATES = Path(__file__).parents[2] / "results" / "published" / "pudle_theorem_rates.csv"
 SOURCE = "PUDLE"
 DEC, AE_LASSO, AE_LS = "pudle_dec", "pudle_ae_lasso", "pudle_ae_ls"
 METHODS = {DEC: "g_dec", AE_LASSO: "g_ae-lasso", AE_LS: "g_ae-ls"}
@@ -99,7 +97,7 @@ class Instance:
             return None
         usable = [T for T in sorted(errors) if self.settled <= T and errors[T] > ROUNDING]
         usable = usable[len(usable) // 3 :]
-        return rate(usable, [errors[T] / T if growing else errors[T] for T in usable])
+        return rate([(T, errors[T] / T if growing else errors[T]) for T in usable])
 
     def ratio(self) -> Ratio | None:
         """(a + b T) rho^(2T) with a, b >= 0 lies between the two laws that are fitted, a = 0 and b = 0."""
@@ -190,8 +188,7 @@ def _instance(name: tuple[str, bool], records: Sequence[Record]) -> Instance:
 
 
 def _published() -> dict[str, str]:
-    with RATES.open(newline="") as file:
-        return {row["quantity"]: row["order"].replace("*", " ") for row in csv.DictReader(file)}
+    return {row["quantity"]: row["order"].replace("*", " ") for row in published_rows("pudle_theorem_rates.csv")}
 
 
 def _solution(record: Record) -> float | None:
@@ -213,11 +210,7 @@ def _not_measured(source: str, published: str, instances: Sequence[Instance]) ->
         failures = ["this run has no cell of PUDLE's gradients"]
     unsettled = [f"{one.name}: no T at which the support has settled for good" for one in instances if not one.settled]
     missing = failures or unsettled
-    return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, missing[0]) if missing else None
-
-
-def _judged(source: str, published: str, ours: str, holds: bool, why: str) -> Claim:
-    return Claim(source, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return not_measured(source, published, missing[0]) if missing else None
 
 
 def _rate_claim(
@@ -232,14 +225,14 @@ def _rate_claim(
         fit, rho = one.rate(_errors(one, what), growing), one.number("rate_bound")
         if fit is None or rho is None:
             why = f"{one.name}: too few T between where the support settles and rounding, or no encoder_rate"
-            return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+            return not_measured(source, published, why)
         theory = rho**power
         said.append(f"{one.name}: {fit} (theory {theory:.4f})")
         holds = holds and fit.value - theory <= max(fit.half_width, SLACK * theory)
     law = f"c {'T ' * growing}q^T"
     why = f"q of {law} fitted once the support has settled; reproduced where no q exceeds rho{'^2' * (power == 2)} by "
     why += "more than its 95 % interval or 1 %"
-    return _judged(source, published, f"fitted rate q: {'; '.join(said)}", holds, why)
+    return judged(source, published, f"fitted rate q: {'; '.join(said)}", holds, why)
 
 
 def _ratio_claim(instances: Sequence[Instance]) -> Claim:
@@ -251,11 +244,11 @@ def _ratio_claim(instances: Sequence[Instance]) -> Claim:
     if len(known) < len(ratios):
         name = next(name for name in ratios if name not in known)
         why = f"{name}: too few T between where the support settles and rounding"
-        return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(source, published, why)
     holds = all(
         2 - WIDEST <= one.low <= 2 * (1 + SLACK) and 2 * (1 - SLACK) <= one.high <= 2 + WIDEST for one in known.values()
     )
-    return _judged(
+    return judged(
         source,
         published,
         f"ratio of the exponents: {'; '.join(f'{name}: {ratio}' for name, ratio in known.items())}",
@@ -277,10 +270,10 @@ def _nearer_claim(instances: Sequence[Instance]) -> Claim:
             if not math.isnan(dec[T]):  # the other may be at rounding already
                 (after if one.settled <= T else before).append(not lasso[T] >= dec[T])
     if not after:
-        return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, "no T with an error above rounding")
+        return not_measured(source, published, "no T with an error above rounding")
     ours = f"nearer than g_dec at {sum(after)} of {len(after)} T after the support has settled"
     ours += f", at {sum(before)} of {len(before)} before"
-    return _judged(source, published, ours, all(after), "reproduced where it is nearer at all T after that")
+    return judged(source, published, ours, all(after), "reproduced where it is nearer at all T after that")
 
 
 def _bias_claim(instances: Sequence[Instance], order: str) -> Claim:
@@ -292,14 +285,14 @@ def _bias_claim(instances: Sequence[Instance], order: str) -> Claim:
         ls, dec = one.gradient(AE_LS), one.by_steps[DEC]
         if len(ls) < 2 or max(ls) not in dec:
             why = f"{one.name}: two T are needed, with g_dec at the larger one"
-            return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+            return not_measured(source, published, why)
         previous, last = sorted(ls)[-2:]
         change = abs(ls[previous] / ls[last] - 1)
         said.append(f"{one.name}: {plain(ls[last])}")
         holds = holds and change <= LEVEL and ls[last] >= FAR * (dec[last].error_relative or 0.0)
     why = "reproduced where the error changes by at most 1 % between the two largest T, and is at least "
     why += f"{FAR:.0f} times that of g_dec there"
-    return _judged(source, published, f"relative error at the largest T: {'; '.join(said)}", holds, why)
+    return judged(source, published, f"relative error at the largest T: {'; '.join(said)}", holds, why)
 
 
 def _step_claim(instances: Sequence[Instance]) -> Claim:
@@ -310,12 +303,12 @@ def _step_claim(instances: Sequence[Instance]) -> Claim:
     ]
     if not own:
         why = "this run has no instance of the paper's 50 x 100 with encoder_rate"
-        return Claim(source, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(source, published, why)
     said = "; ".join(f"{one.name}: alpha sigma_max^2 = {plain(step)}" for one, step in own)
     why = "the assumption asks for less than 1 (settings.md P.2, P.6, X.39)"
     if all(1 <= step < 2 for _, step in own):
         why += "; it fails here, and ISTA converges all the same, as that is below 2"
-    return _judged(source, published, said, all(step < 1 for _, step in own), why)
+    return judged(source, published, said, all(step < 1 for _, step in own), why)
 
 
 def _rates_table(instances: Sequence[Instance]) -> Table:
@@ -419,5 +412,5 @@ def _gradient_lines(one: Instance) -> tuple[Line, ...]:
 
 
 def _line(label: str, errors: dict[int, float], place: int) -> Line:
-    points = [(float(T), value) for T, value in sorted(errors.items()) if value > ROUNDING]  # a NaN is not
-    return Line(label, tuple(T for T, _ in points), tuple(value for _, value in points), place, place)
+    points = tuple((float(T), value) for T, value in sorted(errors.items()) if value > ROUNDING)  # a NaN is not
+    return Line(label, points, place, place)

@@ -15,7 +15,7 @@ from reports.log_axis import short
 from reports.rounding import ABSENT, angle_bar, scientific
 from reports.studies._curves import Line, Panel, draw
 from reports.studies._fits import Fit, floor, power, rate, written
-from reports.study import Claim, Study, StudyFigure, Verdict
+from reports.study import Claim, Study, StudyFigure, Verdict, judged, not_measured
 from reports.style import Look
 from reports.tables import Column, Table
 
@@ -104,8 +104,8 @@ def _angle_floor(record: Record) -> float:
 
 
 def _against_knob(series: Series) -> Fit | None:
-    xs, ys = [x for x, _ in series.telling], [_angle(record) for _, record in series.telling]
-    return rate(xs, ys) if series.knob == "steps" else power(xs, ys)
+    points = [(x, _angle(record)) for x, record in series.telling]
+    return rate(points) if series.knob == "steps" else power(points)
 
 
 def _against_error(series: Series) -> Fit | None:
@@ -115,7 +115,7 @@ def _against_error(series: Series) -> Fit | None:
         for _, record in series.telling
         if (error := record.quantities.get("solution_error_relative", 0.0)) > floor(record) / 10
     ]
-    return power([error for error, _ in both], [angle for _, angle in both])
+    return power(both)
 
 
 def _governed(series: Sequence[Series]) -> Claim:
@@ -128,14 +128,14 @@ def _governed(series: Sequence[Series]) -> Claim:
     if not known or len(known) < len(fits):
         missing = "; ".join(f"{one.instance} by {one.solver}" for one, fit in zip(series, fits, strict=True) if not fit)
         why = f"fewer than four angles to fit a line to: {missing or 'no cell has a tolerance'}"
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(SOURCE, published, why)
     errors = [fit for one in series if (fit := _against_error(one)) is not None]
     ours = f"angle ~ tolerance^p with p = {_range(known)} on {len(known)} series"
     if errors:
         ours += f"; angle ~ (error of x)^p with p = {_range(errors)}"
     follows = all(fit.low > ROOT for fit in known)
     why = f"the 95 % interval of p is {'above' if follows else 'not above'} {ROOT:g} on every series"
-    return Claim(SOURCE, published, ours, Verdict.REPRODUCED if follows else Verdict.NOT_REPRODUCED, why)
+    return judged(SOURCE, published, ours, follows, why)
 
 
 def _range(fits: Sequence[Fit]) -> str:
@@ -160,7 +160,7 @@ def _stops(series: Sequence[Series]) -> Claim:
     said = "Stopping at ||grad|| / sqrt(N) <= 1e-5 gained 0.65 dB over a fixed number of iterations (settings.md R.12)."
     angles = [_angle(record) for one in series for x, record in one.points if x == STOP and _angle(record) > 0]
     if not angles:
-        return Claim(source, said, ABSENT, Verdict.NOT_MEASURED, f"no angle at a tolerance of {short(STOP)}")
+        return not_measured(source, said, f"no angle at a tolerance of {short(STOP)}")
     ours = f"at a tolerance of {short(STOP)} angles of {scientific(min(angles))} to {scientific(max(angles))} degrees"
     return Claim(source, said, ours, Verdict.NOT_TESTABLE, "a gain in dB needs learning, not single gradients")
 
@@ -226,8 +226,7 @@ def _panel(title: str, x: str, series: Sequence[Series]) -> Panel:
     lines = [
         Line(
             f"{one.instance}; {one.solver}",
-            tuple(x for x, record in one.points if _angle(record) > 0),
-            tuple(_angle(record) for _, record in one.points if _angle(record) > 0),
+            tuple((x, _angle(record)) for x, record in one.points if _angle(record) > 0),
             colour=one.place,
             kind=solvers.index(one.solver),
         )

@@ -6,18 +6,16 @@ own count of what a product costs (section 4.2.4), and an exponent by fixing all
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.record import Record, variant_name
 from reports import growth_figure
 from reports.growth import GRADIENT_TIME, PEAK_MEMORY, RULE, Axis, Cost, Curve, Position, curves, growth_table, judge
 from reports.orders import Order
+from reports.published import published_rows
 from reports.study import Claim, Study, StudyFigure, Verdict
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 SOURCE = "Crockett & Fessler, Table 4.1"
 SOURCE_OF_TIMES = f"{SOURCE} and section 4.2.4"
 PRODUCT = ("Hessian-vector product of the running example", "total")
@@ -164,10 +162,10 @@ def _memory(approach: Approach) -> tuple[Order, str]:
 
 
 def _table() -> dict[tuple[str, str], str]:
-    with (PUBLISHED / "review_table4_1_complexity.csv").open(newline="") as file:
-        return {(row["approach"], row["quantity"]): row["order"] for row in csv.DictReader(file)}
+    rows = published_rows("review_table4_1_complexity.csv")
+    return {(row["approach"], row["quantity"]): row["order"] for row in rows}
 
 
 def _costs() -> dict[tuple[str, str], str]:
-    with (PUBLISHED / "review_text_complexity.csv").open(newline="") as file:
-        return {(row["method"], row["quantity"]): row["order"] for row in csv.DictReader(file)}
+    rows = published_rows("review_text_complexity.csv")
+    return {(row["method"], row["quantity"]): row["order"] for row in rows}

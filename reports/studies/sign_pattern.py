@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from bench.record import Record, Status
+from reports.published import published_rows
 from reports.rounding import ABSENT, scientific, upper_bound
-from reports.study import Claim, Study, StudyFigure, Verdict
-from reports.style import MARKERS, PAGE_INCHES, Look, legend_below, literal
+from reports.study import Claim, Study, StudyFigure, Verdict, judged, not_measured
+from reports.style import MARKERS, PAGE_INCHES, Look, legend_below, literal, say_not_measured
 from reports.tables import Column, Table
 
-TEXT = Path(__file__).parents[2] / "results" / "published" / "blorc_text_sign_pattern.csv"
 SOURCE = "BLORC journal, Section 3.2.3"
 KEPT = "pattern_kept_share_"
 RADIUS = "pattern_change_exact_smallest_relative"
@@ -62,7 +60,11 @@ def study(records: Sequence[Record]) -> Study:
             "The gradient holds where the sign pattern of W x*(W) is locally constant in W. How many perturbations "
             "keep it, and at what distance does it change first, along random directions? n = 64, several y for each W."
         ),
-        claims=(*(_kept(row, transforms) for row in _published()), _room(transforms), _training(transforms)),
+        claims=(
+            *(_kept(row, transforms) for row in published_rows("blorc_text_sign_pattern.csv")),
+            _room(transforms),
+            _training(transforms),
+        ),
         tables=(_shares(transforms), _distances(transforms)),
         figures=(
             StudyFigure(
@@ -89,11 +91,6 @@ def _transform(record: Record) -> Transform:
     return Transform(name if scale == 1.0 else f"{scale:g} {name}", published if scale == 1.0 else None, record)
 
 
-def _published() -> list[dict[str, str]]:
-    with TEXT.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _eta(row: dict[str, str]) -> float:
     return float(row["perturbation_eta_max_abs"])
 
@@ -105,10 +102,10 @@ def _kept(row: dict[str, str], transforms: Sequence[Transform]) -> Claim:
     published = f"W = {W}: perturbations with entries up to {eta:.0e} keep the pattern ({said})"
     own = next((one for one in transforms if one.published == W), None)
     if own is None:
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, f"this run has no W = {W}")
+        return not_measured(SOURCE, published, f"this run has no W = {W}")
     if own.reason or eta not in own.kept:
         why = own.reason or f"this run has no perturbations of {eta:.0e}"
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(SOURCE, published, why)
     share, trials = own.kept[eta], own.number("pattern_trials_count") or 0.0
     ours = f"{_percent(share)} of {trials:.0f} trials keep it"
     rule = "reproduced asks for every trial"
@@ -130,15 +127,15 @@ def _room(transforms: Sequence[Transform]) -> Claim:
     ]
     if not found:
         why = next((one.reason for one in transforms if one.reason), None) or "no distance in this run"
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(SOURCE, published, why)
     said = "; ".join(
         f"W = {one.name}: {scientific(radius)} ||W||_F, {scientific(radius / size)} times the paper's"
         for one, radius, size in found
     )
-    verdict = Verdict.REPRODUCED if all(radius > size for _, radius, size in found) else Verdict.NOT_REPRODUCED
+    holds = all(radius > size for _, radius, size in found)
     why = "reproduced where the nearest change found along random directions is further away than the size of the "
     why += "paper's perturbation; the nearest of all directions is nearer still. W = 0 has no such neighbourhood"
-    return Claim(f"{SOURCE}; settings.md X.10", published, f"nearest change: {said}", verdict, why)
+    return judged(f"{SOURCE}; settings.md X.10", published, f"nearest change: {said}", holds, why)
 
 
 def _training(transforms: Sequence[Transform]) -> Claim:
@@ -146,9 +143,7 @@ def _training(transforms: Sequence[Transform]) -> Claim:
     published = "training thresholds |W x| at 1e-3 and takes steps far longer than 1e-8; nothing is said of them"
     found = [one for one in transforms if 1e-3 in one.kept and one.published not in (None, "zero matrix")]
     if not found:
-        return Claim(
-            "settings.md X.10", published, ABSENT, Verdict.NOT_MEASURED, "no perturbations of 1e-3 in this run"
-        )
+        return not_measured("settings.md X.10", published, "no perturbations of 1e-3 in this run")
     said = ", ".join(f"W = {one.name}: {_percent(one.kept[1e-3])}" for one in found)
     return Claim(
         "settings.md X.10",
@@ -253,7 +248,7 @@ def _draw(transforms: Sequence[Transform], look: Look) -> Figure:
     right.set(xscale="log", xlabel="change of W relative to its Frobenius norm", ylim=(len(transforms) - 0.5, -0.5))
     right.set_yticks(range(len(transforms)), [literal(one.name) for one in transforms])
     if not any(one.number(RADIUS) for one in transforms):
-        right.text(0.5, 0.5, "not measured", transform=right.transAxes, ha="center", va="center", color="0.5")
+        say_not_measured(right)
     right.set_title("filled: median, hollow: smallest, bar: the paper's", loc="left")
     left.set_title("share of perturbations", loc="left")
     legend_below(figure, handles)

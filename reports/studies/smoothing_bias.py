@@ -13,9 +13,10 @@ from reports.error_axis import has_error
 from reports.instances import Group, group
 from reports.log_axis import short
 from reports.rounding import ABSENT, scientific
-from reports.studies._curves import Line, Panel, draw
+from reports.short_names import numbered
+from reports.studies._curves import Line, Panel, draw, largest_bar
 from reports.studies._fits import Fit, error, power, telling, written
-from reports.study import Claim, Study, StudyFigure, Verdict
+from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
 from reports.tables import Column, Table
 
@@ -65,21 +66,17 @@ class Curve:
     @property
     def bias(self) -> Fit | None:
         """p of error ~ epsilon^p, over the errors that follow a law."""
-        kept = {record.cell_id for record in telling(record for _, record in self.before_rounding)}
-        fitted = [(epsilon, error(record)) for epsilon, record in self.before_rounding if record.cell_id in kept]
-        return power([epsilon for epsilon, _ in fitted], [value for _, value in fitted])
+        return power(telling(self.before_rounding))
 
     @property
     def steps(self) -> Fit | None:
         """r of steps ~ epsilon^-r."""
-        found = [(1 / epsilon, record.iterations) for epsilon, record in self.measured if record.iterations]
-        return power([x for x, _ in found], [steps for _, steps in found])
+        return power([(1 / epsilon, record.iterations) for epsilon, record in self.measured if record.iterations])
 
     @property
     def time(self) -> Fit | None:
         """r of (solve + gradient) ~ epsilon^-r."""
-        found = [(1 / epsilon, record.total_seconds) for epsilon, record in self.measured if record.total_seconds]
-        return power([x for x, _ in found], [seconds for _, seconds in found])
+        return power([(1 / epsilon, record.total_seconds) for epsilon, record in self.measured if record.total_seconds])
 
     @property
     def takeover(self) -> float | None:
@@ -134,8 +131,7 @@ def study(records: Sequence[Record]) -> Study:
 
 def _names(groups: Sequence[Group]) -> list[str]:
     """The hard instance or the family, and a number where that is not enough."""
-    names = [f"{_kind(own)}, n = {own.sizes[0]}" for own in groups]
-    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+    return numbered([f"{_kind(own)}, n = {own.sizes[0]}" for own in groups])
 
 
 def _kind(own: Group) -> str:
@@ -174,7 +170,7 @@ def _bias(curves: Sequence[Curve]) -> Claim:
     published = "With a differentiable substitute for the l1 norm the gradient is approximate."
     fits = [curve.bias for curve in curves]
     if why := _unfitted(curves, fits):
-        return Claim(BLORC, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(BLORC, published, why)
     known = [fit for fit in fits if fit is not None]
     holds = all(fit.low > 0 for fit in known)
     first = sum(fit.low - SLACK <= FIRST_ORDER <= fit.high + SLACK for fit in known)
@@ -182,8 +178,7 @@ def _bias(curves: Sequence[Curve]) -> Claim:
         f"p is above 0 with its interval: the error is the smoothing's. {first} of {len(known)} intervals, widened by "
         f"{SLACK:g}, hold p = 1, the order of the relations z = epsilon u / sqrt(1 - u^2) and z = epsilon u"
     )
-    verdict = Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED
-    return Claim(BLORC, published, f"error ~ epsilon^p: {_each(curves, fits, 'p')}", verdict, why)
+    return judged(BLORC, published, f"error ~ epsilon^p: {_each(curves, fits, 'p')}", holds, why)
 
 
 def _near_kink(smoothing: str, curves: Sequence[Curve]) -> Claim:
@@ -195,7 +190,7 @@ def _near_kink(smoothing: str, curves: Sequence[Curve]) -> Claim:
     shared = set.intersection(*epsilons) if epsilons else set()
     if not near or not far or not shared:
         why = "no epsilon with an error near a kink and elsewhere"
-        return Claim(NEAR_KINKS, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(NEAR_KINKS, published, why)
     epsilon = min(shared)
     at = {curve.instance: error(dict(curve.measured)[epsilon]) for curve in curves}
     ours = f"errors at epsilon = {short(epsilon)}: " + "; ".join(
@@ -203,7 +198,7 @@ def _near_kink(smoothing: str, curves: Sequence[Curve]) -> Claim:
     )
     holds = min(at[curve.instance] for curve in near) > max(at[curve.instance] for curve in far)
     why = "at the smallest epsilon before rounding takes over anywhere, the largest error is near the kink"
-    return Claim(NEAR_KINKS, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(NEAR_KINKS, published, ours, holds, why)
 
 
 def _sharper(curves: Sequence[Curve]) -> Claim:
@@ -211,9 +206,7 @@ def _sharper(curves: Sequence[Curve]) -> Claim:
     own = [curve for curve in curves if curve.smoothing == "moreau"]
     least = [(curve, min(curve.measured, key=lambda point: error(point[1]), default=None)) for curve in own]
     if not own or any(point is None for _, point in least):
-        return Claim(
-            MOREAU, published, ABSENT, Verdict.NOT_MEASURED, "no error of the Moreau envelope on some instance"
-        )
+        return not_measured(MOREAU, published, "no error of the Moreau envelope on some instance")
     found = [(curve, *point) for curve, point in least if point is not None]
     ours = "least error, its epsilon, and where rounding takes over: " + "; ".join(
         f"{curve.instance} {relative_error(record)} at {short(epsilon)}, "
@@ -223,7 +216,7 @@ def _sharper(curves: Sequence[Curve]) -> Claim:
     largest = max(error(record) for _, _, record in found)
     holds = largest <= SMALL and all(error(curve.measured[0][1]) > error(record) for curve, _, record in found)
     why = f"the least error is {short(SMALL)} or less on every instance, below that of the largest epsilon"
-    return Claim(MOREAU, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(MOREAU, published, ours, holds, why)
 
 
 def _curvature(curves: Sequence[Curve]) -> Claim:
@@ -233,22 +226,22 @@ def _curvature(curves: Sequence[Curve]) -> Claim:
     own = [curve for curve in curves if curve.solver == GRADIENT and curve.smoothing == "corner_rounded"]
     fits = [curve.steps for curve in own]
     if why := _unfitted(own, fits):
-        return Claim(CURVATURE, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(CURVATURE, published, why)
     holds = all(fit is not None and fit.low > 0 and fit.low <= HALF for fit in fits)
     why = "accelerated steps grow as epsilon^-1/2 at most: r above 0, and 1/2 not below its interval, on every instance"
     ours = f"accelerated steps ~ epsilon^-r: {_each(own, fits, 'r')}"
-    return Claim(CURVATURE, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(CURVATURE, published, ours, holds, why)
 
 
 def _speed(solver: str, curves: Sequence[Curve]) -> Claim:
     published = f"Graduated smoothing trades accuracy for speed: a rounder corner is faster to solve (by {solver})."
     fits = [curve.time for curve in curves]
     if why := _unfitted(curves, fits):
-        return Claim(GRADUATED, published, ABSENT, Verdict.NOT_MEASURED, why)
+        return not_measured(GRADUATED, published, why)
     holds = all(fit is not None and fit.low > 0 for fit in fits)
     why = "r is above 0 with its interval, on every instance by either smoothing; flagged times widen it"
     ours = f"time ~ epsilon^-r: {_each(curves, fits, 'r')}"
-    return Claim(GRADUATED, published, ours, Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED, why)
+    return judged(GRADUATED, published, ours, holds, why)
 
 
 def _fits(curves: Sequence[Curve]) -> Table:
@@ -315,24 +308,19 @@ def _figure(curves: Sequence[Curve], exact: dict[str, list[Record]], reading: st
 def _panel(name: str, curves: Sequence[Curve], exact: Sequence[Record], reading: str) -> Panel:
     lines = []
     for curve in curves:
-        points = [(epsilon, y) for epsilon, record in curve.measured if (y := _height(record, reading)) > 0]
+        points = tuple((epsilon, y) for epsilon, record in curve.measured if (y := _height(record, reading)) > 0)
         kind = int(curve.solver != NEWTON)
-        lines.append(_line(curve.label, points, SMOOTHINGS.index(curve.smoothing), kind))
+        lines.append(Line(curve.label, points, SMOOTHINGS.index(curve.smoothing), kind))
     ends = [epsilon for curve in curves for epsilon, _ in curve.measured]
     for place, record in enumerate(exact):
         height = _height(record, reading) if has_error(record) else 0.0
         if height > 0 and ends:
-            lines.append(
-                _line(f"{record.method} (no smoothing)", [(min(ends), height), (max(ends), height)], 2 + place, 2)
-            )
-    bar = max((record.reference_error_relative or 0.0 for curve in curves for _, record in curve.measured), default=0.0)
+            points = ((min(ends), height), (max(ends), height))
+            lines.append(Line(f"{record.method} (no smoothing)", points, 2 + place, 2))
+    bar = largest_bar(record for curve in curves for _, record in curve.measured)
     quantity = "relative error (Frobenius)" if reading == "error" else "solve + gradient (ms)"
-    return Panel(name, "epsilon (unit of Kx)", quantity, tuple(lines), bar=bar or None if reading == "error" else None)
+    return Panel(name, "epsilon (unit of Kx)", quantity, tuple(lines), bar=bar if reading == "error" else None)
 
 
 def _height(record: Record, reading: str) -> float:
     return error(record) if reading == "error" else 1e3 * (record.total_seconds or 0.0)
-
-
-def _line(label: str, points: Sequence[tuple[float, float]], colour: int, kind: int) -> Line:
-    return Line(label, tuple(x for x, _ in points), tuple(y for _, y in points), colour, kind)

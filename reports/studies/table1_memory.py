@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from bench.record import Record, variant_name
 from reports import growth_figure
+from reports.cells import MEBIBYTE
 from reports.growth import GRADIENT_TIME, PEAK_MEMORY, RULE, Axis, Cost, Curve, Position, curves, growth_table, judge
 from reports.orders import Order
-from reports.rounding import ABSENT, plain
-from reports.study import Claim, Study, StudyFigure, Verdict
+from reports.published import published_rows
+from reports.rounding import plain
+from reports.study import Claim, Study, StudyFigure, Verdict, not_measured
 from reports.style import Look
 
-TABLE_1 = Path(__file__).parents[2] / "results" / "published" / "blorc_table1_memory.csv"
 SOURCE = "BLORC (journal), Table 1"
-MEBIBYTE = 2.0**20
 BYTES = {"float64": 8, "float32": 4}
 
 N = Axis("N", "N (samples of a signal)", lambda record: record.n)
@@ -102,7 +100,7 @@ def _tensor(records: Sequence[Record]) -> Claim:
     there = {name: record for name, record in peaks.items() if record is not None}
     if len(there) < len(peaks):
         lost = ", ".join(name for name, record in peaks.items() if record is None)
-        return Claim(SOURCE, published, ABSENT, Verdict.NOT_MEASURED, f"no peak of {lost}")
+        return not_measured(SOURCE, published, f"no peak of {lost}")
     shares = {name: (record.host_peak_bytes or 0) / _tensor_bytes(record) for name, record in there.items()}
     ours = "; ".join(
         f"{name}: {plain((record.host_peak_bytes or 0) / MEBIBYTE)} MiB at N = {record.n}, where N^3 numbers are "
@@ -127,5 +125,4 @@ def _tensor_bytes(record: Record) -> int:
 
 
 def _orders() -> dict[str, str]:
-    with TABLE_1.open(newline="") as file:
-        return {row["method"]: row["memory_order"] for row in csv.DictReader(file)}
+    return {row["method"]: row["memory_order"] for row in published_rows("blorc_table1_memory.csv")}
