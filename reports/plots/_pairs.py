@@ -28,21 +28,24 @@ def plot(content: Content, look: Look, axis: Axis) -> Plot | None:
 
 
 def _figure(content: Content, panel: Panel[Pair], axis: Axis, look: Look) -> go.Figure:
-    figure = _rows.frame(panel, (1.0, 1.0))
     rows = _rows.placed(panel)
     ends = [1.0, *(end for _, pair in rows if pair.ratio for end in pair.ends)]
     errors = [error for _, pair in rows for own in (pair.plain, pair.quick) if (error := shown_error(own))]
+    line: dict[str, Any] = {"x0": 1, "x1": 1, "y0": 0, "y1": 1, "line": {"color": theme.NEUTRAL, "width": 1}}
+    axes = (
+        (1.0, theme.log_axis(RATIOS[axis], "", *log_axis.limits(ends))),
+        (1.0, theme.log_axis("relative error", "Frobenius", *log_axis.limits(errors or [1.0]))),
+    )
+    figure = _rows.frame(
+        panel,
+        axes,
+        shapes=[{"type": "line", "xref": "x", "yref": "y domain", "layer": "below", **line}],
+        annotations=[_word(height, pair) for height, pair in rows if not pair.ratio],
+    )
     figure.add_trace(_ratios(content, [(height, pair) for height, pair in rows if pair.ratio], look))
     for side, words, symbol in (("plain", PLAIN[axis][1], "circle-open"), ("quick", QUICK[axis][1], "circle")):
         figure.add_trace(_errors(content, rows, side, symbol, look))
         figure.add_trace(theme.key(f"error: {words}", marker=theme.grey(symbol)))
-    _rows.set_axis(figure, 1, theme.log_axis(RATIOS[axis], "", *log_axis.limits(ends)))
-    _rows.set_axis(figure, 2, theme.log_axis("relative error", "Frobenius", *log_axis.limits(errors or [1.0])))
-    line: dict[str, Any] = {"x0": 1, "x1": 1, "y0": 0, "y1": 1, "line": {"color": theme.NEUTRAL, "width": 1}}
-    figure.update_layout(
-        shapes=[{"type": "line", "xref": "x", "yref": "y domain", "layer": "below", **line}],
-        annotations=[_word(height, pair) for height, pair in rows if not pair.ratio],
-    )
     return figure
 
 

@@ -16,24 +16,18 @@ FURNITURE_PIXELS = 110
 GAP = 0.04
 
 
-def frame(panel: Panel[Shown], shares: Sequence[float]) -> go.Figure:
-    """Empty panels of these shares of the width, `xaxis`, `xaxis2` and on; rows run from the top down."""
-    figure = theme.new_figure(ROW_PIXELS * len(panel.rows) + FURNITURE_PIXELS)
+def frame(panel: Panel[Shown], axes: Sequence[tuple[float, dict[str, Any]]], **layout: Any) -> go.Figure:
+    """Empty panels, each with its share of the width and its axis, `xaxis`, `xaxis2` and on; rows run downwards."""
     labels = [f"<b>{theme.escape(label)}</b>" if cell is None else theme.escape(label) for label, cell in panel.rows]
     ends = [len(labels) - 0.4, -0.6]
-    figure.update_layout(yaxis=theme.axis("", range=ends, tickvals=[*range(len(labels))], ticktext=labels, ticks=""))
-    left = 0.0
-    for number, share in enumerate(shares, 1):
-        right = left + share / sum(shares)
-        domain = [left + (GAP / 2 if number > 1 else 0.0), right - (GAP / 2 if number < len(shares) else 0.0)]
-        figure.update_layout({f"xaxis{_suffix(number)}": {"domain": domain}})
+    layout["yaxis"] = theme.axis("", range=ends, tickvals=[*range(len(labels))], ticktext=labels, ticks="")
+    left, whole = 0.0, sum(share for share, _ in axes)
+    for number, (share, axis) in enumerate(axes, 1):
+        right = left + share / whole
+        domain = [left + (GAP / 2 if number > 1 else 0.0), right - (GAP / 2 if number < len(axes) else 0.0)]
+        layout[f"xaxis{_suffix(number)}"] = axis | {"domain": domain}
         left = right
-    return figure
-
-
-def set_axis(figure: go.Figure, number: int, axis: dict[str, Any]) -> None:
-    """The look of one panel's horizontal axis."""
-    figure.update_layout({f"xaxis{_suffix(number)}": axis})
+    return theme.new_figure(ROW_PIXELS * len(panel.rows) + FURNITURE_PIXELS, **layout)
 
 
 def placed(panel: Panel[Shown]) -> list[tuple[int, Shown]]:

@@ -34,9 +34,14 @@ def plot(content: Content, look: Look) -> Plot | None:
 
 
 def _figure(content: Content, panel: Panel[Breakdown], look: Look) -> go.Figure:
-    figure = _rows.frame(panel, (1.4, 1.0, 1.0))
     rows = _rows.placed(panel)
     prepared = [(height, cell) for height, cell in rows if cell.prepare]
+    axes = (
+        (1.4, theme.axis("share of solve and gradient", range=[0, 1.08])),
+        (1.0, _time_axis("solve + gradient", [cell.total for _, cell in rows])),
+        (1.0, _time_axis("prepare, once", [cell.prepare for _, cell in rows if cell.prepare])),
+    )
+    figure = _rows.frame(panel, axes, barmode="stack", bargap=0.25)
     figure.add_traces(
         [
             _bars(content, rows, look, "solve", [cell.solve_share for _, cell in rows], 1.0),
@@ -47,10 +52,6 @@ def _figure(content: Content, panel: Panel[Breakdown], look: Look) -> go.Figure:
             theme.key("gradient", marker=theme.grey("square", opacity=PALE)),
         ]
     )
-    _rows.set_axis(figure, 1, theme.axis("share of solve and gradient", range=[0, 1.08]))
-    _rows.set_axis(figure, 2, _time_axis("solve + gradient", [cell.total for _, cell in rows]))
-    _rows.set_axis(figure, 3, _time_axis("prepare, once", [cell.prepare for _, cell in rows if cell.prepare]))
-    figure.update_layout(barmode="stack", bargap=0.25)
     return figure
 
 

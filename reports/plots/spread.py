@@ -30,10 +30,9 @@ def plot(content: Content, look: Look) -> Plot | None:
 
 
 def _figure(panel: Panel[Samples], look: Look) -> go.Figure:
-    figure = _rows.frame(panel, (1.0,))
+    axis = theme.axis("one call, off the median", "%", zeroline=True)
+    figure = _rows.frame(panel, ((1.0, axis),), showlegend=False)
     figure.add_traces([_box(height, cell, look) for height, cell in _rows.placed(panel)])
-    _rows.set_axis(figure, 1, theme.axis("one call, off the median", "%", zeroline=True))
-    figure.update_layout(showlegend=False)
     return figure
 
 

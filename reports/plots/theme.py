@@ -71,19 +71,21 @@ class Plot:
         return {"": self.figure} if isinstance(self.figure, go.Figure) else dict(self.figure)
 
 
-def new_figure(height: int = HEIGHT) -> go.Figure:
-    """An empty figure in the house's layout; the axes are `axis(...)`."""
-    figure = go.Figure()
-    figure.update_layout(
-        template=go.layout.Template(),
-        height=height,
-        margin={"l": 70, "r": 16, "t": 28, "b": 56},
-        font={"family": "system-ui, sans-serif", "size": 13},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hovermode="closest",
-        showlegend=True,
-        legend={
+def new_figure(height: int = HEIGHT, **layout: Any) -> go.Figure:
+    """An empty figure in the house's layout; the axes are `axis(...)`.
+
+    What is known of the `layout` by now costs a tenth of what plotly's `update_layout` takes for it.
+    """
+    house: dict[str, Any] = {
+        "template": go.layout.Template(),
+        "height": height,
+        "margin": {"l": 70, "r": 16, "t": 28, "b": 56},
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hovermode": "closest",
+        "showlegend": True,
+        "legend": {
             "orientation": "h",
             "yref": "container",
             "y": 0,
@@ -93,8 +95,8 @@ def new_figure(height: int = HEIGHT) -> go.Figure:
             "font": {"size": 12},
             "maxheight": LEGEND_PIXELS,
         },
-    )
-    return figure
+    }
+    return go.Figure(layout=house | layout)
 
 
 def axis(title: str, unit: str = "", *, log: bool = False, **others: Any) -> dict[str, Any]:
