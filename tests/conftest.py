@@ -4,7 +4,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
 import numba
+import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
@@ -14,3 +19,24 @@ torch.set_num_threads(1)
 numba.set_num_threads(1)
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure; the harness has its own clock
 settings.load_profile("suite")
+
+
+@dataclass(frozen=True)
+class LargePage:
+    """The page of 5,000 cells, and the processor's seconds that it took: the machine may be shared, they are not."""
+
+    path: Path
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> LargePage:
+    """Written once for all tests of a process."""
+    from reports.write import write_report
+    from tests.report_runs import large_run
+
+    folder = tmp_path_factory.mktemp("large")
+    run = large_run(folder / "run")
+    started = time.process_time()
+    (path,) = write_report([run], folder, {"html"})
+    return LargePage(path, time.process_time() - started)

@@ -15,6 +15,7 @@ from reports.denoised_page import write_denoised
 from reports.trainings_page import write_trainings
 from reports.write import write_report
 from tests import report_folders, report_runs
+from tests.conftest import LargePage
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -25,7 +26,6 @@ RUNS: dict[str, Callable[[Path], Path]] = {
     "one_cell": report_runs.one_cell_run,
     "failed": report_runs.failed_run,
     "rich": report_runs.rich_run,
-    "large": report_runs.large_run,
 }
 BOTH = {
     "learn": (report_folders.learn_folder, write_trainings),
@@ -36,14 +36,14 @@ ROWS = "#cells tbody tr"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def files(tmp_path_factory: pytest.TempPathFactory, large_page: LargePage) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     made = {name: make(folder / name) for name, make in RUNS.items()}
     written = {name: write_report([run], folder / f"{name}-out", {"html"}) for name, run in made.items()}
     written |= {
         name: write(make(folder / name), folder / f"{name}-out", {"html"}) for name, (make, write) in BOTH.items()
     }
-    return {name: path for name, (path,) in written.items()}
+    return {**{name: path for name, (path,) in written.items()}, "large": large_page.path}
 
 
 @pytest.fixture(scope="module")

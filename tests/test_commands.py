@@ -17,18 +17,13 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 from bench import journal
-from bench.cli import app
 from bench.record import Record, Status, read_journal
 from tests.bench_plugins import write_config, write_method
+from tests.in_process import bench
 
 ROOT = Path(__file__).parents[1]
-
-
-def bench(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -71,8 +66,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     spoilt = [write_method(folder, key, **changes) for key, (changes, _, _) in MISBEHAVIOUR.items()]
     methods = [write_method(folder, "healthy"), *spoilt, write_method(folder, "healthy_too", batched="False")]
     config = write_config(folder, methods, "pairs = 2", processes=2, timeout_seconds=3)
-    done = python("-m", "bench", "run", config, "--out", folder / "run")
-    assert done.returncode == 0, done.stderr
+    done = bench("run", config, "--out", folder / "run")
+    assert done.exit_code == 0, done.output
     records = {record.method: record for record in journal.read(folder / "run").values()}
     return Ran(folder / "run", config, done.stdout, records)
 
@@ -263,6 +258,8 @@ def test_help_answers_at_once() -> None:
     """The brief allows 0.7 s. The best of three is the command's own time on a busy machine."""
     seconds = []
     for _ in range(3):
+        if seconds and min(seconds) < 0.7:
+            break
         started = time.perf_counter()
         assert python("-m", "bench", "--help").returncode == 0
         seconds.append(time.perf_counter() - started)

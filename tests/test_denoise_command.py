@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -81,13 +79,8 @@ def lines_of(config: Path) -> list[str]:
 
 def test_the_command_writes_scores_tables_and_pictures(config: Path, tmp_path: Path) -> None:
     out = config.parent / "run"
-    ended = subprocess.run(
-        [sys.executable, "-m", "bench", "denoise", str(config), "--out", str(out)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
+    ended = command(config)
+    assert ended.exit_code == 0, ended.output
     assert "sigma = 25.5 of 255: means over 2 pictures, 2 seeds" in ended.stdout
     scores = scores_of(config)
     assert len(scores) == 2 * 2 * 4  # pictures, seeds; noisy, transform and two weights of TV

@@ -16,8 +16,8 @@ from problems import hard
 from problems.analysis_l1 import AnalysisL1, Settings
 from problems.contract import kkt_residual, scales
 
-SIZE = {"picture_tv": 9, "one_sample": 1, "all_zero": 4, "zero_transform": 4}
-"""n, where it is not 8: some need their own, and where every coordinate is a kink it takes 10 ms."""
+SIZE = {"picture_tv": 9, "one_sample": 1, "all_zero": 4, "zero_transform": 4, "kink": 5, "duplicated_rows": 5}
+"""n, where it is not 8: some need their own, and a coordinate that is a kink takes 10 ms."""
 
 
 def built(name, margin=None, n=None):

@@ -1,8 +1,6 @@
 """What the README shows runs as it stands there."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from collections import Counter
 from configparser import ConfigParser
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from bench.record import Status, read_journal
 from reports.study import Verdict, read_study
+from tests.in_process import bench
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "bench" / "configs"
@@ -22,10 +21,11 @@ def test_your_method_as_a_row(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "my_layer.py").write_text(code)
     (line,) = [line for line in README.splitlines() if "--plugin my_layer.py" in line]
-    command = [sys.executable, *line.replace("my_layer.py", str(tmp_path / "my_layer.py")).split()[1:]]
+    python, option, package, *command = line.replace("my_layer.py", str(tmp_path / "my_layer.py")).split()
+    assert (python, option, package) == ("python", "-m", "bench")
     run = tmp_path / "run"
-    done = subprocess.run([*command, "--out", run], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = bench(*command, "--out", run)
+    assert done.exit_code == 0, done.output
     records = read_journal(run)
     assert [record.method for record in records] == ["my_layer"] * 2
     assert all(record.status is Status.OK and record.error_relative > 1e-3 for record in records)
@@ -50,13 +50,13 @@ def test_every_config_that_is_shipped_loads():
         assert tomllib.loads(path.read_text())["title"]
 
 
-def test_its_numbers_are_those_of_the_reference_run(tmp_path):
+def test_its_numbers_are_those_of_the_reference_run():
     """Each cell of the README's table is the one that the named command prints for the named run."""
-    from reports.write import write_report
+    from reports.content import read_content
+    from reports.markdown import to_markdown
 
     run = ROOT / "results" / "reference_runs" / "table4-cpu"
-    write_report([run], tmp_path, {"md"})
-    sections = (tmp_path / "report.md").read_text().split("### ")
+    sections = to_markdown(read_content([run]), figures=[], pages=[]).split("### ")
     (section,) = [text for text in sections if text.startswith("analysis_l1: picture patches") and "100 pairs" in text]
     printed = {cells["method"]: cells for cells in table(section) if cells["n"] == "64"}
     quoted = list(table(README.split("## What the papers claim")[0]))

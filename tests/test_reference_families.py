@@ -198,7 +198,7 @@ def test_smooth_families_agree_with_their_adjoint_system_inside_their_bar(family
 
 def test_both_routes_to_a_pattern_agree_where_both_exist():
     """A cone program, and the Moreau envelope as alpha grows, on a game that is a minimisation."""
-    for seed in range(5):
+    for seed in range(3):
         problem = one_pair("tv_game", penalty="l1", symmetric=True, seed=seed)
         level = LowerLevel.of(problem, problem.theta0())
         assert level.is_minimisation

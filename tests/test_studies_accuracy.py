@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from reports.studies import minimizer_vs_unrolled, review_figure_5_1, smoothing_
 from reports.studies._fits import power, rate
 from reports.study import Study, Verdict
 from reports.write import write_report
+from tests.in_process import bench
 
 CONFIGS = Path(__file__).parents[1] / "bench" / "configs"
 STUDIES: dict[str, Callable[[Sequence[Record]], Study]] = {
@@ -125,10 +124,10 @@ def test_stopped_late_they_are_the_minimizer_and_the_unrolled_gradient() -> None
     problem = SmoothGame.sample()
     exact = Minimizer(adjoint="dense")
     others = [
-        ApproximateImplicit(steps=3000),
-        ApproximateImplicit(steps=3000, adjoint="fixed_point"),
+        ApproximateImplicit(steps=1500),
+        ApproximateImplicit(steps=1500, adjoint="fixed_point"),
         ApproximateImplicit(solver="accelerated_gradient", steps=400),
-        UnrolledReverse(solver="gradient_descent", steps=3000),
+        UnrolledReverse(solver="gradient_descent", steps=1500),
     ]
     truth, *found = (
         method.hypergradient(prepared, problem.theta0(), method.solve(prepared, problem.theta0()))
@@ -359,10 +358,11 @@ def test_the_configuration_is_sound_and_its_figures_are_clean(name: str) -> None
 def test_a_few_cells_run_and_are_reported_by_the_command(name: str, only: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for command in (
-        ["run", str(CONFIGS / f"{name}.toml"), "--out", str(run), "--only", only],
-        ["report", str(run), "--format", "md", "--out", str(tmp_path / "report")],
+        ["run", CONFIGS / f"{name}.toml", "--out", run, "--only", only],
+        ["report", run, "--format", "md", "--out", tmp_path / "report"],
     ):
-        subprocess.run([sys.executable, "-m", "bench", *command], check=True, capture_output=True, timeout=300)
+        done = bench(*command)
+        assert done.exit_code == 0, done.output
     records = read_journal(run)
     assert records
     assert all(record.status == "ok" for record in records)

@@ -85,7 +85,7 @@ def test_both_modes_on_a_game_with_two_variables(solver: FirstOrder) -> None:
     problem = AffineGame.sample(n=6, pairs=3)
     theta = problem.theta0()
     truth = slopes(game_loss(problem), theta, h=1e-3)
-    for method in (UnrolledReverse(solver=solver, steps=600), UnrolledForward(solver=solver, steps=600)):
+    for method in (UnrolledReverse(solver=solver, steps=200), UnrolledForward(solver=solver, steps=200)):
         G = gradient(method, problem)
         assert set(G) == {"c", "d"}
         assert relative(pairings(G), truth) <= 1e-9  # rounding of 1e-14 over h, and h^4
@@ -224,9 +224,9 @@ def test_the_last_steps_alone() -> None:
     """By definition: the steps before them lead to a constant; and the error falls as a plain Neumann series does."""
     problem, solver = SmoothGame.sample(), GradientDescent()
     theta = problem.theta0()
-    exact = gradient(UnrolledReverse(solver=solver, steps=4000), problem)["W"]
+    exact = gradient(UnrolledReverse(solver=solver, steps=2500), problem)["W"]
     G = [
-        gradient(UnrolledReverse(solver=solver, steps=2000, last_steps=last), problem)["W"]
+        gradient(UnrolledReverse(solver=solver, steps=1500, last_steps=last), problem)["W"]
         for last in (100, 200, 400, 5000)
     ]
     solved = solver.model_copy(update={"tolerance": 1e-14}).solve(problem, theta)

@@ -99,10 +99,14 @@ def _warm_up() -> None:
     factor_of(W, np.ones((2, 2), bool)).adjoint(W)
 
 
+def _indices() -> list[Path]:
+    """Of what numba has in its cache, for this source or an earlier one."""
+    kernel = kernels.solve_batch
+    return list(Path(kernel.stats.cache_path).glob(f"{Path(kernels.__file__).stem}.{kernel.__name__}-*.nbi"))
+
+
 def _is_cached() -> bool:
-    source, stats = Path(kernels.__file__), kernels.solve_batch.stats
-    found = Path(stats.cache_path).glob(f"{source.stem}.{kernels.solve_batch.__name__}-*.nbi")
-    return any(index.stat().st_mtime >= source.stat().st_mtime for index in found)
+    return any(index.stat().st_mtime >= Path(kernels.__file__).stat().st_mtime for index in _indices())
 
 
 def _compile_elsewhere() -> None:
@@ -112,6 +116,8 @@ def _compile_elsewhere() -> None:
     print("compiling the exact solver, once on this machine: about half a minute", file=sys.stderr, flush=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-m", __name__], env=environment, check=False)  # what fails there fails here again
+    for index in _indices():
+        index.touch()  # numba knows a source by its content: it may have found all of it there, and written nothing
 
 
 if __name__ != "__main__" and not _is_cached():
