@@ -509,7 +509,8 @@ def _bad_input() -> Iterator[None]:
 @contextmanager
 def _interruptible(last_words: str) -> Iterator[None]:
     """Ctrl-C and SIGTERM alike end the work in good order."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # the workers must not outlive it
+    # The workers must not outlive it. Not by SIGINT, which a shell's background job ignores.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

@@ -277,3 +277,19 @@ def test_list_and_env_say_what_there_is(tmp_path: Path) -> None:
     machine = bench("env")
     assert machine.exit_code == 0
     assert f"logical_cores: {os.cpu_count()}" in machine.output
+
+
+def test_sigterm_ends_a_background_job_too() -> None:
+    """A shell starts those with SIGINT ignored, which Python leaves so."""
+    code = """
+import os, signal, time
+from bench.cli import _interruptible
+with _interruptible("stopped"):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+print("went on")
+"""
+    command = f"trap '' INT; exec {sys.executable} -c '{code}'"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "stopped" in done.stderr
+    assert done.stdout == ""
