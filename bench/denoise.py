@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +30,9 @@ from bench.denoising.score import (
     read,
     read_folder,
 )
-from bench.lock import LOCK, hold
+from bench.lock import held
+from bench.progress import print_line
+from bench.provenance import copy_config
 from bench.threads import set_threads
 from bench.whole_file import write_whole
 from methods.denoisers.patch_transform import PatchTransform
@@ -52,19 +53,16 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
     experiment = resolve(settings, config_path, pictures)
     tasks = list(_tasks(experiment))
     with ExitStack() as closing:
-        (out / IMAGES).mkdir(parents=True, exist_ok=True)
-        lock = hold(out)
-        closing.callback(lock.close)
-        closing.callback((out / LOCK).unlink)
-        with suppress(shutil.SameFileError):
-            shutil.copyfile(config_path, out / "config.toml")
+        closing.enter_context(held(out))
+        (out / IMAGES).mkdir(exist_ok=True)
+        copy_config(config_path, out)
         write_whole(out / "environment.json", json.dumps(environment.describe(), indent=2) + "\n")
         write_whole(out / ASKED, "".join(task.score.to_line() for task in tasks))
         keep_transforms(out, _learned(experiment))
         done = read(out)
         left = [task for task in tasks if task.score.id not in done or done[task.score.id].message]
         if len(left) < len(tasks):
-            _print(console, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
+            print_line(console, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
         lines = closing.enter_context(open(out / SCORES, "ab"))
         _end_torn_line(lines)
         for name, clean in experiment.pictures.items():
@@ -73,7 +71,7 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
             score = task.done(out)
             lines.write(score.to_line().encode())
             lines.flush()
-            _print(console, f"[{number}/{len(tasks)}] {_words(score)}")
+            print_line(console, f"[{number}/{len(tasks)}] {_words(score)}")
     return read_folder(out)
 
 
@@ -179,7 +177,3 @@ def _words(score: Score) -> str:
     if score.psnr_db is None or score.ssim is None:
         return f"{what}: failed: {score.message}"
     return f"{what}: {score.psnr_db:.2f} dB, SSIM {score.ssim:.3f}, {score.seconds:.1f} s"
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -20,14 +20,15 @@ from bench.learning import curves, ranks
 from bench.learning.checkpoint import CHECKPOINT
 from bench.learning.config import resolve
 from bench.learning.curves import Point
-from bench.learning.folder import STATUS, Folder, Status, continue_from, copy_config
+from bench.learning.folder import STATUS, Folder, Status, continue_from
 from bench.learning.judge import Judge
 from bench.learning.matrix import Run, expand
 from bench.learning.outcome import OUTCOMES, SCHEMA, Outcome, read
 from bench.learning.show import Show, point_words, show
 from bench.learning.trainer import Position, Training, TrainingError, Watch
-from bench.lock import LOCK, hold
+from bench.lock import held
 from bench.progress import print_line
+from bench.provenance import copy_config
 from bench.threads import set_threads
 from bench.whole_file import write_whole
 
@@ -53,7 +54,7 @@ def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Consol
     with ExitStack() as closing:
         closing.callback(team.close)
         if runs[0].name and team.rank == 0:  # a single training's folder is held while it trains
-            closing.enter_context(_held(out))
+            closing.enter_context(held(out))
         asked = closing.enter_context(_Asked())
         for number, run in enumerate(runs, 1):
             if run.name not in experiments:
@@ -82,17 +83,6 @@ def check(config_path: Path, plugins: Sequence[Path]) -> None:
     """Says before any rank is started what all of them would. Raises ConfigError."""
     for run in expand(config.read(config_path), config_path):
         resolve(run.config, config_path, plugins)
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """The folder of several trainings. Raises InUseError."""
-    out.mkdir(parents=True, exist_ok=True)
-    with hold(out):
-        try:
-            yield
-        finally:
-            (out / LOCK).unlink()
 
 
 def _use_threads(run: Run) -> None:

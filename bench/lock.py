@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -33,3 +35,14 @@ def hold(run: Path) -> IO[str]:
             lock.flush()
             return lock
         lock.close()  # its last holder had removed it when we got it
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """The folder, made where there is none, for as long as the block lasts. Raises InUseError."""
+    run.mkdir(parents=True, exist_ok=True)
+    with hold(run):
+        try:
+            yield
+        finally:
+            (run / LOCK).unlink()

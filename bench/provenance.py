@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ GROUND = (
     "settings",
 )
 """What decides whether two records may stand side by side without a word; the load and the like come and go."""
+
+
+def copy_config(config_path: Path, folder: Path) -> None:
+    """To the file of that name which every folder has, unless it is this very file."""
+    copied = folder / "config.toml"
+    if config_path.resolve() != copied.resolve():
+        shutil.copyfile(config_path, copied)
 
 
 def name_of(environment: Mapping[str, Any]) -> str:

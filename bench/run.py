@@ -154,9 +154,7 @@ def _finished(request: Request, journal: Journal) -> list[Record] | None:
 
 def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:
     """The configuration, the plug-ins and the environment; says where earlier rows stand on other ground."""
-    copied = plan.out / "config.toml"
-    if plan.config_path.resolve() != copied.resolve():
-        shutil.copyfile(plan.config_path, copied)
+    provenance.copy_config(plan.config_path, plan.out)
     for file in [*plan.catalogue.plugin_methods.values(), *plan.catalogue.plugin_problems.values()]:
         (plan.out / "plugins").mkdir(exist_ok=True)
         if Path(file).parent != (plan.out / "plugins").resolve():

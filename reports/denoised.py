@@ -13,7 +13,7 @@ from rich.text import Text
 
 from bench.denoising.score import NOISY, Denoised, Score, best
 from reports.rounding import ABSENT, with_spread
-from reports.tables import Column, Table
+from reports.tables import Column, Table, assignments
 
 FAILED, MISSING, DONE = "failed", "missing", "ok"
 """What became of a score; `missing`: it was asked for, and has not been taken yet."""
@@ -53,7 +53,7 @@ def _means(sigma: float, scores: Sequence[Score]) -> Table:
     )
     rows = []
     for label, own in labelled(scores).items():
-        tuned = ", ".join(f"{name} = {value}" for name, value in own[0].tuned.items()) or ABSENT
+        tuned = assignments(own[0].tuned) or ABSENT
         psnr, ssim = [s.psnr_db for s in own if s.psnr_db is not None], [s.ssim for s in own if s.ssim is not None]
         if len(psnr) < len(own):
             rows.append((label, tuned, f"{word(own)} ({len(own) - len(psnr)} of {len(own)})", *[ABSENT] * 4))

@@ -12,7 +12,7 @@ from reports.content import Failure
 from reports.denoised import DONE, MISSING, status
 from reports.page_table import PageTable
 from reports.rounding import ABSENT, plain
-from reports.tables import Column
+from reports.tables import Column, assignments
 
 NOT_TAKEN = "it has not been taken yet: the same denoise command continues"
 
@@ -51,7 +51,7 @@ def table(denoised: Denoised) -> PageTable:
         details={
             "message": [NOT_TAKEN if status(score) == MISSING else score.message for score in scores],
             "method": [score.key for score in scores],
-            "parameters": [_written(score.parameters) for score in scores],
+            "parameters": [assignments(score.parameters) for score in scores],
             "pixels": [f"{score.height} x {score.width}" for score in scores],
             "picture's file": [score.image for score in scores],
             "score": [score.id for score in scores],
@@ -73,11 +73,7 @@ def _seconds(score: Score) -> float | None:
 
 
 def _tuned(score: Score) -> str:
-    return _written(score.tuned) or ABSENT
-
-
-def _written(values: dict[str, object]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
+    return assignments(score.tuned) or ABSENT
 
 
 def _text(column: Column, value: float | None, word: str) -> str:

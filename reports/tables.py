@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.record import TIMING_FLAGS, Record
@@ -34,6 +34,11 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
+
+
+def assignments(settings: Mapping[str, object]) -> str:
+    """`rate = 0.005, warm = True`."""
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
 Cell = Callable[[Record], str]

@@ -12,7 +12,7 @@ from bench.learning.outcome import LEARNED, Outcome
 from reports.content import Failure
 from reports.page_table import PageTable
 from reports.rounding import ABSENT, plain
-from reports.tables import Column
+from reports.tables import Column, assignments
 from reports.trainings import Group, Training, Trainings, seed_of
 
 NAMES = {
@@ -67,7 +67,7 @@ def table(trainings: Trainings) -> PageTable:
             "denoisers that failed": [*map(_failed_denoisers, outcomes), *[""] * len(trainings.missing)],
             "learner": [*(_said(one, "learner", "schedule", "batch") for one in outcomes), *[""] * len(lost)],
             "gradients": [*(_said(one, "backend", "readings") for one in outcomes), *[""] * len(lost)],
-            "problem": [*(_written(one.problem) for one in outcomes), *[""] * len(lost)],
+            "problem": [*(assignments(one.problem) for one in outcomes), *[""] * len(lost)],
             "folder": [*(one.run for one in outcomes), *(one.run for one in trainings.missing)],
         },
         tones=["good" if status == "finished" else "bad" for status in statuses],
@@ -110,14 +110,10 @@ def _failed_denoisers(one: Outcome) -> str:
 
 def _said(one: Outcome, *names: str) -> str:
     return "; ".join(
-        f"{name}: {_written(value) if isinstance(value, dict) else value}"
+        f"{name}: {assignments(value) if isinstance(value, dict) else value}"
         for name in names
         if (value := one.config.get(name)) is not None
     )
-
-
-def _written(settings: dict[str, object]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
 def failures(trainings: Trainings) -> tuple[Failure, ...]:

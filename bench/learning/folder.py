@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import json
-import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,8 @@ from bench.learning import checkpoint
 from bench.learning.checkpoint import CHECKPOINT, THETA
 from bench.learning.curves import Curves, Point, read
 from bench.learning.trainer import Training
-from bench.lock import LOCK, hold
+from bench.lock import held
+from bench.provenance import copy_config
 from bench.whole_file import write_whole
 from problems.contract import input_sha256
 
@@ -51,13 +51,6 @@ def continue_from(folder: Path, training: Training) -> bool:
     return True
 
 
-def copy_config(config_path: Path, folder: Path) -> None:
-    """To the file of that name which every folder has, unless it is this very file."""
-    copied = folder / "config.toml"
-    if config_path.resolve() != copied.resolve():
-        shutil.copyfile(config_path, copied)
-
-
 def _identity(training: Training) -> dict[str, Any]:
     given = training.experiment
     return {"schema": SCHEMA, **given.config.identity, "data_sha256": input_sha256(given.training)}
@@ -73,11 +66,8 @@ class Folder:
 
     def __enter__(self) -> Self:
         """Raises InUseError."""
-        self._path.mkdir(parents=True, exist_ok=True)
         self._closing = ExitStack()
-        lock = hold(self._path)
-        self._closing.callback(lock.close)
-        self._closing.callback((self._path / LOCK).unlink)
+        self._closing.enter_context(held(self._path))
         if self._config_path is not None:
             copy_config(self._config_path, self._path)
         machine = {**environment.describe(), "command": sys.argv, "ranks": self._training.ranks.count}

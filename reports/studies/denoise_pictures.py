@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 from bench.denoising.score import NOISY, Denoised, Score, best, mean_psnr
 from reports import filters
 from reports.filters import directions, has_direction
+from reports.published import published_rows
 from reports.rounding import ABSENT
 from reports.study import Claim, Study, Verdict
-from reports.tables import Column, Table
+from reports.tables import Column, Table, assignments
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published"
-TABLE_2 = PUBLISHED / "blorc_table2_images_sigma38.csv"
-TABLE_3 = PUBLISHED / "blorc_table3_denoising.csv"
+TABLE_2 = "blorc_table2_images_sigma38.csv"
 PAPER = "BLORC (journal)"
 OURS = {"BLORC": "patch_transform", "Analysis K-SVD": "analysis_ksvd", "BM3D": "bm3d", "noisy input": NOISY}
 """The paper's name of each method, and the key of ours."""
@@ -121,22 +118,17 @@ def _by_picture(scores: list[Score], key: str, sigma: float) -> dict[str, float]
 
 def _table_3() -> dict[float, dict[str, float]]:
     found: dict[float, dict[str, float]] = {}
-    with TABLE_3.open(newline="") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(float(row["noise_sigma_of_255"]), {})[row["method"]] = float(row["psnr_db"])
+    for row in published_rows("blorc_table3_denoising.csv"):
+        found.setdefault(float(row["noise_sigma_of_255"]), {})[row["method"]] = float(row["psnr_db"])
     return found
-
-
-def _table_2() -> list[dict[str, str]]:
-    with TABLE_2.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _arithmetic() -> list[Claim]:
     """Whether Table 3 is the mean of Table 2 (X.12)."""
     claims = []
-    for method in dict.fromkeys(row["method"] for row in _table_2()):
-        rows = [row for row in _table_2() if row["method"] == method]
+    table_2 = published_rows(TABLE_2)
+    for method in dict.fromkeys(row["method"] for row in table_2):
+        rows = [row for row in table_2 if row["method"] == method]
         sigma = float(rows[0]["noise_sigma_of_255"])
         printed, mean = _table_3()[sigma][method], statistics.fmean(float(row["psnr_db"]) for row in rows)
         agrees = abs(printed - mean) <= 0.01  # half a unit of either table's last digit
@@ -197,7 +189,7 @@ def _values_of_table_2() -> list[Claim]:
             Verdict.NOT_TESTABLE,
             UNNAMED,
         )
-        for row in _table_2()
+        for row in published_rows(TABLE_2)
     ]
 
 
@@ -210,8 +202,7 @@ def _entries(scores: list[Score]) -> Table:
             own = next((score for score in scores if (score.key, score.sigma) == (key, sigma)), None)
             if own is not None and own.parameters:
                 shown = {name: value for name, value in own.parameters.items() if name not in FILES}
-                told = ", ".join(f"{name} = {value}" for name, value in shown.items())
-                rows.append((method, f"{sigma:g}", own.label, told))
+                rows.append((method, f"{sigma:g}", own.label, assignments(shown)))
     return Table("What stands for each method", columns, tuple(rows), ())
 
 

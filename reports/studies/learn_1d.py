@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.learning.outcome import LEARNED, NOISY
+from reports.published import published_rows
 from reports.rounding import ABSENT
 from reports.studies._learning import (
     CLOSE,
@@ -30,7 +29,6 @@ from reports.tables import Column, Table
 from reports.trainings import Group
 from reports.trainings_table import NAMES
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "blorc_text_psnr_1d.csv"
 PLACES = {"journal": "Crockett & Fessler, journal, Section 5.1", "ICASSP": "Crockett & Fessler, ICASSP, Section 4.1"}
 COUNTERPART = {
     "learned W (BLORC)": LEARNED,
@@ -67,8 +65,7 @@ def _signal(group: Group) -> str:
 
 
 def _rows() -> list[dict[str, str]]:
-    with PUBLISHED.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return published_rows("blorc_text_psnr_1d.csv")
 
 
 def _is_first(row: dict[str, str]) -> bool:

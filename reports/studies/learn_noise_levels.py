@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from reports.published import published_rows
 from reports.rounding import ABSENT, plain
 from reports.studies._learning import (
     CLOSE,
@@ -21,7 +20,6 @@ from reports.studies._learning import (
 from reports.study import Claim, Study, Verdict
 from reports.trainings import Group
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "blorc_noise_levels.csv"
 SOURCE = "Crockett & Fessler, journal, Section 6"
 LOW = 0.5
 """Part of its value after the first epoch to which a validation loss falls that counts as decreasing."""
@@ -29,8 +27,7 @@ LOW = 0.5
 
 def study(groups: Sequence[Group]) -> Study:
     """The page."""
-    with PUBLISHED.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = published_rows("blorc_noise_levels.csv")
     losses = [row for row in rows if row["validation_loss"] != "not mentioned"]
     return Study(
         title="Noise levels from 0 to 0.7",
