@@ -78,8 +78,6 @@ Jobs = Annotated[
     ),
 ]
 Retry = Annotated[str, typer.Option(help="Statuses that are measured again, such as crashed,timeout.")]
-CORES = os.cpu_count() or 1
-
 
 @app.command("list")
 def list_(
@@ -471,6 +469,7 @@ def _slurm_options(executor: Executor, given: list[str], jobs: int | None) -> Sl
 def _request(config_path: Path, out: Path, device: str = "", jobs: int | None = None, **others: Any) -> Request:
     from bench import config
     from bench.run import Request
+    from bench.threads import cores
 
     try:
         devices = [config.device_name(name.strip()) for name in device.split(",")] if device else None
@@ -478,7 +477,7 @@ def _request(config_path: Path, out: Path, device: str = "", jobs: int | None = 
         _refuse(f"--device {device}: {error}")
     with _bad_input():
         document = config.read(config_path)
-    return Request(document, config_path, out, devices, jobs=jobs or CORES, **others)
+    return Request(document, config_path, out, devices, jobs=jobs or cores(), **others)
 
 
 def _statuses(retry: str) -> frozenset[Status]:

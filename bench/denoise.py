@@ -33,7 +33,7 @@ from bench.denoising.score import (
 from bench.lock import held
 from bench.progress import print_line
 from bench.provenance import copy_config
-from bench.threads import set_threads
+from bench.threads import cores, set_threads
 from bench.whole_file import write_whole
 from methods.denoisers.patch_transform import PatchTransform
 
@@ -49,7 +49,7 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
     A denoiser that fails is a score with its message, and is tried again by the next call.
     """
     settings = parse(config.read(config_path), config_path)
-    set_threads(settings.threads or os.cpu_count() or 1)
+    set_threads(settings.threads or cores())
     experiment = resolve(settings, config_path, pictures)
     tasks = list(_tasks(experiment))
     with ExitStack() as closing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from bench.learning.trainer import Position, Training, TrainingError, Watch
 from bench.lock import held
 from bench.progress import print_line
 from bench.provenance import copy_config
-from bench.threads import set_threads
+from bench.threads import cores, set_threads
 from bench.whole_file import write_whole
 
 FINE, FAILED = 0, 1
@@ -86,7 +85,7 @@ def check(config_path: Path, plugins: Sequence[Path]) -> None:
 
 
 def _use_threads(run: Run) -> None:
-    set_threads(run.config.threads or max(1, (os.cpu_count() or 1) // ranks.processes_here()))
+    set_threads(run.config.threads or max(1, cores() // ranks.processes_here()))
 
 
 def _fits(out: Path, runs: Sequence[Run]) -> None:

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
+def cores() -> int:
+    """That this process may run on: fewer than the machine's under taskset, Slurm or a container's cpuset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def thread_environment(threads: int, **others: str) -> Iterator[None]:
     """The environment in which a process is to start."""
