@@ -79,6 +79,7 @@ Jobs = Annotated[
 ]
 Retry = Annotated[str, typer.Option(help="Statuses that are measured again, such as crashed,timeout.")]
 
+
 @app.command("list")
 def list_(
     what: Annotated[Listed | None, typer.Argument(help="Left out, methods and problems.")] = None,

@@ -98,7 +98,7 @@ SHIPPED = [
 
 @pytest.mark.parametrize(("file", "run"), SHIPPED)
 def test_the_shipped_trainings_are_of_the_papers_patches(file: Path, run: Run) -> None:
-    """J.17 to J.19: 8 x 8 patches, sigma = 0.1 or 0.15, batches of 100; the stripes at a stride of 7 and for 750 epochs."""
+    """J.17 to J.19: 8 x 8 patches, stride 7, batches of 100, sigma = 0.1 or 0.15; 750 epochs of the stripes."""
     given = run.config
     resolved = resolve(given, file, [])
     settings = resolved.training.settings
