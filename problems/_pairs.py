@@ -35,7 +35,12 @@ class Pairs(Problem):
         return _moved(self, device, dtype)
 
     def subset(self, samples: slice | Tensor) -> Pairs:
-        return replace(self, **{name: getattr(self, name)[samples] for name in self.per_pair})
+        return replace(self, **{name: _taken(getattr(self, name), samples) for name in self.per_pair})
+
+
+def _taken(held: Tensor, samples: slice | Tensor) -> Tensor:
+    """What indexing gives, in a third of the time for a batch of numbers."""
+    return held[samples] if isinstance(samples, slice) else held.index_select(0, samples)
 
 
 def _moved(part: Any, device: str | torch.device, dtype: torch.dtype) -> Any:

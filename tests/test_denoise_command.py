@@ -19,6 +19,7 @@ from bench.denoise import noise
 from bench.denoising import score
 from bench.denoising.config import parse, resolve
 from bench.denoising.score import Denoised, Learned, Score, best
+from bench.learning.matrix import expand
 from methods.denoisers.total_variation import TotalVariation
 from problems import images
 from problems.operators import picture_transform_matrix
@@ -325,9 +326,12 @@ def test_the_shipped_configurations_fit_the_trainings_that_they_name(
     learned = {name for entry in given.denoiser for name in entry.settings.get("files", ())}
     assert learned
     for name in learned:
-        training = CONFIGS / f"{Path(name).parent.name}.toml"
-        assert f"--out {Path(name).parent}`" in training.read_text()
+        folder = Path(*Path(name).parts[:2])
+        training = CONFIGS / f"{folder.name}.toml"
+        assert f"--out {folder}`" in training.read_text()
         problem = tomllib.loads(training.read_text())["problem"]
+        runs = expand(tomllib.loads(training.read_text()), training)
+        assert Path(name) in {folder / run.name / "theta.npz" for run in runs}
         (tmp_path / name).parent.mkdir(parents=True)
         np.savez(tmp_path / name, W=np.eye(problem["n"]))
     monkeypatch.chdir(tmp_path)

@@ -109,14 +109,3 @@ def test_the_shipped_trainings_are_of_the_papers_patches(file: Path, run: Run) -
         assert settings.pairs == 1296  # all of them
     else:
         assert settings.noise in (0.1, 0.15)
-
-
-@pytest.mark.parametrize("name", ["denoise_bundled", "denoise_urban"])
-def test_the_stacks_are_of_what_learn_pictures_makes(name: str) -> None:
-    """So that the two commands of the README fit: each entry takes the three transforms of one noise level."""
-    file = CONFIGS / "learn_pictures.toml"
-    made = {f"runs/learn_pictures/{run.name}/theta.npz" for run in expand(tomllib.loads(file.read_text()), file)}
-    entries = tomllib.loads((CONFIGS / f"{name}.toml").read_text())["denoiser"]
-    stacks = [entry["files"] for entry in entries if entry["key"] == "patch_transform"]
-    assert all(len({Path(path).parent.name.split(",")[1] for path in stack}) == 1 for stack in stacks)
-    assert {path for stack in stacks for path in stack} == made

@@ -16,7 +16,7 @@ Numbers = Tensor
 
 
 class Pairs:
-    """A problem of M pairs, x* and u of each as they were last solved: M (n + k) numbers.
+    """A problem of M pairs, x* of each as last solved, and u where the next solve starts from it: M (n + k) numbers.
 
     A batch is a view of the problem, gathered by the pairs' numbers: nothing is built anew.
     """
@@ -25,9 +25,9 @@ class Pairs:
         self.problem, self._method, self._warm = problem, method, warm
         like = next(iter(problem.theta0().values()))
         self.x: Float[Tensor, "M ..."] = like.new_zeros((problem.batch, *problem.x_shape))
-        self.u: Float[Tensor, "M ..."] = like.new_zeros((problem.batch, *problem.u_shape))
+        self.u: Float[Tensor, "M ..."] = like.new_zeros((problem.batch if warm else 0, *problem.u_shape))
         self.seen: Bool[Tensor, " M"] = torch.zeros(problem.batch, dtype=torch.bool, device=like.device)
-        """Whether u is there: not before a pair's first visit, and never after a method without certificates."""
+        """Whether u is there: not before a pair's first visit, never cold, never after a method without certificates."""
         self.unconverged = 0
         """Calls whose solver stopped before its tolerance."""
         self._fresh: list[Numbers] = []
@@ -53,7 +53,7 @@ class Pairs:
         self.unconverged += sum(not solution.converged for solution in solutions)
         self.x.index_copy_(0, numbers, _whole([solution.x for solution in solutions]))
         certificates = [solution.u for solution in solutions if solution.u is not None]
-        if len(certificates) == len(solutions):
+        if self._warm and len(certificates) == len(solutions):
             self.u.index_copy_(0, numbers, _whole(certificates))
             self.seen.index_fill_(0, numbers, True)
         self._fresh.append(numbers)
@@ -74,7 +74,7 @@ class Pairs:
         for numbers in fresh:
             mine[numbers] = True
         anyone = ranks.sum(mine.to(self.x.dtype)) > 0
-        for held in (self.x, self.u):
+        for held in (self.x, self.u) if self._warm else (self.x,):
             rows = mine.reshape(-1, *[1] * (held.ndim - 1))
             held[anyone] = ranks.sum(torch.where(rows, held, torch.zeros_like(held)))[anyone]
         self.seen |= ranks.sum((mine & self.seen).to(self.x.dtype)) > 0
@@ -89,7 +89,7 @@ class Pairs:
     @property
     def arrays(self) -> dict[str, Tensor]:
         """What a checkpoint holds of it, by name; `restore` takes the same."""
-        return {"x": self.x, "u": self.u, "seen": self.seen}
+        return {"x": self.x, "u": self.u, "seen": self.seen} if self._warm else {"x": self.x}
 
     def restore(self, arrays: dict[str, Tensor]) -> None:
         for name, held in self.arrays.items():
