@@ -27,7 +27,7 @@ class Pairs:
         self.x: Float[Tensor, "M ..."] = like.new_zeros((problem.batch, *problem.x_shape))
         self.u: Float[Tensor, "M ..."] = like.new_zeros((problem.batch if warm else 0, *problem.u_shape))
         self.seen: Bool[Tensor, " M"] = torch.zeros(problem.batch, dtype=torch.bool, device=like.device)
-        """Whether u is there: not before a pair's first visit, never cold, never after a method without certificates."""
+        """Whether u is there: not before a pair's first visit, not cold, not after a method without certificates."""
         self.unconverged = 0
         """Calls whose solver stopped before its tolerance."""
         self._fresh: list[Numbers] = []
