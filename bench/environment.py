@@ -22,7 +22,11 @@ from problems.registry import ROOT
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 WITHOUT_RESULTS = ("--", ".", ":!results")
 """What a run writes does not make the code that it runs another."""
-PACKAGES = ("numpy", "scipy", "torch", "cvxpy", "cvxpylayers", "diffcp", "numba", "pandas", "pyperf", "pydantic")
+PACKAGES = (
+    *("numpy", "scipy", "torch", "cvxpy", "cvxpylayers", "diffcp", "numba", "pandas", "pyperf", "pydantic"),
+    *("scikit-image", "bm3d", "seaborn", "plotly"),
+)
+"""What computes and what draws, by the names that pip knows; one that is not installed is left out."""
 
 
 def describe() -> dict[str, Any]:

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.denoising.score import NOISY, Denoised, Score, best
+from bench.denoising.score import NOISY, Denoised, Score, at_an_end, best
 from reports.rounding import ABSENT, with_spread
 from reports.tables import Column, Table, assignments
 
 FAILED, MISSING, DONE = "failed", "missing", "ok"
 """What became of a score; `missing`: it was asked for, and has not been taken yet."""
+AT_AN_END = " (at an end)"
 
 
 def status(score: Score) -> str:
@@ -37,10 +38,11 @@ def tables(denoised: Denoised) -> list[Table]:
     chosen = best(denoised.scores)
     sigmas = list(dict.fromkeys(score.sigma for score in chosen))
     by_sigma = {sigma: [score for score in chosen if score.sigma == sigma] for sigma in sigmas}
-    return [_means(sigma, own) for sigma, own in by_sigma.items()] + [_each(s, own) for s, own in by_sigma.items()]
+    means = [_means(sigma, own, denoised.scores) for sigma, own in by_sigma.items()]
+    return means + [_each(sigma, own) for sigma, own in by_sigma.items()]
 
 
-def _means(sigma: float, scores: Sequence[Score]) -> Table:
+def _means(sigma: float, scores: Sequence[Score], tried: Sequence[Score]) -> Table:
     pictures, seeds = (len({getattr(score, name) for score in scores}) for name in ("picture", "seed"))
     columns = (
         Column("denoiser", numeric=False),
@@ -53,7 +55,7 @@ def _means(sigma: float, scores: Sequence[Score]) -> Table:
     )
     rows = []
     for label, own in labelled(scores).items():
-        tuned = assignments(own[0].tuned) or ABSENT
+        tuned = (assignments(own[0].tuned) or ABSENT) + AT_AN_END * at_an_end(own[0], tried)
         psnr, ssim = [s.psnr_db for s in own if s.psnr_db is not None], [s.ssim for s in own if s.ssim is not None]
         if len(psnr) < len(own):
             rows.append((label, tuned, f"{word(own)} ({len(own) - len(psnr)} of {len(own)})", *[ABSENT] * 4))
@@ -72,12 +74,14 @@ def _means(sigma: float, scores: Sequence[Score]) -> Table:
             )
         )
     counted = f"{pictures} picture{'s' * (pictures > 1)}, {seeds} seed{'s' * (seeds > 1)}"
-    notes = (
+    notes = [
         "Over pictures: standard deviation of the pictures' PSNR, each a mean over the seeds; over seeds: of one "
         "picture's PSNR, the root mean square over pictures.",
         "Tuned for the highest mean PSNR on these very pictures, as the paper's baselines were (settings.md J.21).",
-    )
-    return Table(f"sigma = {sigma:g} of 255: means over {counted}", columns, tuple(rows), notes)
+    ]
+    if any(row[1].endswith(AT_AN_END) for row in rows):
+        notes.append("At an end: the least or the greatest value that was tried; a further one may be better.")
+    return Table(f"sigma = {sigma:g} of 255: means over {counted}", columns, tuple(rows), tuple(notes))
 
 
 def _each(sigma: float, scores: Sequence[Score]) -> Table:

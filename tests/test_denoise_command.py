@@ -18,7 +18,7 @@ from bench.cli import app
 from bench.denoise import noise
 from bench.denoising import score
 from bench.denoising.config import parse, resolve
-from bench.denoising.score import Denoised, Learned, Score, best
+from bench.denoising.score import Denoised, Learned, Score, at_an_end, best
 from bench.learning.matrix import expand
 from methods.denoisers.total_variation import TotalVariation
 from problems import images
@@ -128,6 +128,10 @@ def test_the_best_of_what_is_tuned_is_that_of_the_highest_mean_at_each_sigma() -
         *(made(2.0, "a", 1.0, 30.0), made(2.0, "b", 1.0, 25.0), made(2.0, "a", 2.0, 99.0), made(2.0, "b", 2.0, None)),
     ]
     assert [s.id for s in best(scores)] == ["1.0a2.0", "1.0b2.0", "2.0a1.0", "2.0b1.0"]
+    assert all(at_an_end(score, scores) for score in scores)
+    further = [*scores, made(1.0, "a", 3.0, 25.0), made(1.0, "b", 3.0, 25.0)]
+    assert [s.id for s in best(further) if at_an_end(s, further)] == ["2.0a1.0", "2.0b1.0"]
+    assert not at_an_end(scores[0], scores[:2])  # one value alone has no end
 
 
 # --- what it survives -------------------------------------------------------------------------------------------------

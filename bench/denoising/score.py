@@ -143,3 +143,13 @@ def best(scores: Sequence[Score]) -> list[Score]:
         variants.setdefault(json.dumps(score.tuned, sort_keys=True), []).append(score)
     chosen = {score.id for variants in groups.values() for score in max(variants.values(), key=mean_psnr)}
     return [score for score in scores if score.id in chosen]
+
+
+def at_an_end(chosen: Score, scores: Sequence[Score]) -> bool:
+    """Whether some tuned number is the least or the greatest that was tried: a further one may be better."""
+    tried = [score.tuned for score in scores if (score.label, score.sigma) == (chosen.label, chosen.sigma)]
+    for name, value in chosen.tuned.items():
+        values = {each[name] for each in tried if isinstance(each[name], int | float)}
+        if len(values) > 1 and value in (min(values), max(values)):
+            return True
+    return False

@@ -163,7 +163,7 @@ class Training:
                 raise self._failure
             g, (loss, *wished) = told[:-3], told[-3:].tolist()
             if not losses and not math.isfinite(loss + float(g.sum())):  # a line search may try what it then rejects
-                raise TrainingError(f"{self._place()}: the loss or its gradient is not finite: lower learner.rate")
+                raise self._not_finite("gradient" if math.isfinite(loss) else "loss", theta)
             losses.append(loss)
             wishes[:] = map(max, wishes, wished)
             return told[-3] * scale, g * scale
@@ -192,6 +192,14 @@ class Training:
     def _failed(self, error: Exception, place: str) -> TrainingError:
         text = " ".join(str(error).split())
         return TrainingError(f"{place}: {self.experiment.config.backend.key} failed: {type(error).__name__}: {text}")
+
+    def _not_finite(self, what: str, theta: Vector) -> TrainingError:
+        """A step too long and a backend at fault look the same but for theta."""
+        key, largest = self.experiment.config.backend.key, float(theta.abs().max())
+        return TrainingError(
+            f"{self._place()}: the {what} by {key} is not finite, where the largest entry of theta is {largest:.3g}: "
+            "where that is far too large lower learner.rate, else look at the backend"
+        )
 
     def _place(self) -> str:
         return f"epoch {self.position.epoch + 1}, update {self.position.updates + 1}"
