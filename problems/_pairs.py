@@ -35,7 +35,8 @@ class Pairs(Problem):
         return _moved(self, device, dtype)
 
     def subset(self, samples: slice | Tensor) -> Pairs:
-        return replace(self, **{name: _taken(getattr(self, name), samples) for name in self.per_pair})
+        taken: dict[str, Any] = {name: _taken(getattr(self, name), samples) for name in self.per_pair}
+        return replace(self, **taken)
 
 
 def _taken(held: Tensor, samples: slice | Tensor) -> Tensor:
