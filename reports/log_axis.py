@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 MOST_TICKS = 6
 FEWEST_TICKS = 3
-SUBDIVISIONS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+SUBDIVISIONS = ((1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
@@ -24,15 +24,21 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
 def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
     """Round numbers within the limits, about `most`: whole decades where they suffice, else parts of them."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    step = max(1, math.ceil((last - first) / most))
-    while step > 1 and sum(low <= 10.0**power <= high for power in range(first, last + 1, step)) < 2:
-        step -= 1
+    fewest = min(FEWEST_TICKS, most - 1)
+    for step in range(max(1, math.ceil((last - first) / most)), 0, -1):
+        found = max((_within(low, high, range(start, last + 1, step)) for start in range(first, first + step)), key=len)
+        if len(found) >= fewest:
+            return found
     for parts in SUBDIVISIONS:
-        found = [part * 10.0**power for power in range(first, last + 1, step) for part in parts]
-        found = [tick for tick in found if low <= tick <= high]
-        if len(found) >= min(FEWEST_TICKS, most - 1):
+        found = _within(low, high, range(first, last + 1), parts)
+        if len(found) >= fewest:
             break
     return found
+
+
+def _within(low: float, high: float, powers: range, parts: Sequence[float] = (1.0,)) -> list[float]:
+    ticks = [part * 10.0**power for power in powers for part in parts]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def draw(axes: Axes, which: Literal["x", "y"], low: float, high: float, most: int = MOST_TICKS) -> None:
