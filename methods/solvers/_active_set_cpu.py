@@ -117,7 +117,7 @@ def product(M, v, out):
 
 @njit(**_OPTIONS)
 def some_products(M, rows, v, out):
-    """out = M[rows] v."""
+    """out = M[rows] v; `product` written out again, as an inner function of both makes the solver an eighth slower."""
     i = 0
     while i + 8 <= len(rows):
         m0, m1, m2, m3 = M[rows[i]], M[rows[i + 1]], M[rows[i + 2]], M[rows[i + 3]]
