@@ -21,12 +21,14 @@ TITLE_WIDTH = 20
 
 
 def sheets(denoised: Denoised) -> list[StudyFigure]:
-    """At most so many pictures a sheet, of one sigma, for the first seed."""
+    """At most so many pictures a sheet, of one sigma, for the first seed; of those whose files the folder has."""
     chosen = [score for score in best(denoised.scores) if score.seed == denoised.scores[0].seed]
     found = []
     for sigma in dict.fromkeys(score.sigma for score in chosen):
         own = [score for score in chosen if score.sigma == sigma]
-        names = list(dict.fromkeys(score.picture for score in own))
+        names = [
+            name for name in dict.fromkeys(score.picture for score in own) if _clean(denoised.folder, name).exists()
+        ]
         for number, some in enumerate(_parts(names), 1):
             rows = [[score for score in own if score.picture == name] for name in some]
             found.append(
@@ -39,6 +41,10 @@ def sheets(denoised: Denoised) -> list[StudyFigure]:
                 )
             )
     return found
+
+
+def _clean(folder: Path, picture: str) -> Path:
+    return folder / IMAGES / f"{picture}.png"
 
 
 def _parts(names: Sequence[str]) -> list[Sequence[str]]:
@@ -58,7 +64,7 @@ def _draw(folder: Path, rows: Sequence[Sequence[Score]], look: Look) -> Figure:
     grid = figure.subplots(lines * len(rows), columns, squeeze=False, height_ratios=heights)
     for block, scores in enumerate(rows):
         axes = [axes for line in grid[block * lines : (block + 1) * lines] for axes in line]
-        _show(axes[0], folder / IMAGES / f"{scores[0].picture}.png", f"{scores[0].picture}\nclean")
+        _show(axes[0], _clean(folder, scores[0].picture), f"{scores[0].picture}\nclean")
         for cell, score in zip(axes[1:], scores, strict=False):
             _show(cell, folder / score.image if score.image else None, _words(score))
         for spare in axes[cells:]:
@@ -76,5 +82,5 @@ def _words(score: Score) -> str:
 def _show(axes: Axes, path: Path | None, title: str) -> None:
     axes.set_title(literal(title), fontsize=6.5)
     axes.set_axis_off()
-    if path is not None:
+    if path is not None and path.exists():
         axes.imshow(mpimg.imread(path), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")

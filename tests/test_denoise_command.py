@@ -105,6 +105,13 @@ def test_the_command_writes_scores_tables_and_pictures(config: Path, tmp_path: P
     again = CliRunner().invoke(app, ["report", str(out), "--format", "md", "--out", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert (tmp_path / "again" / "report.md").read_text() == report
+    for file in (out / "images").iterdir():  # as in a run that is published without pictures that are not its own
+        file.unlink()
+    without = CliRunner().invoke(app, ["report", str(out), "--format", "md", "--out", str(tmp_path / "without")])
+    assert without.exit_code == 0, without.output
+    shorter = (tmp_path / "without" / "report.md").read_text()
+    assert "sheet_" not in shorter
+    assert {*shorter.splitlines()} < {*report.splitlines()}
     assert "| BLORC | 25.5 | patch_transform | weight = 0.2, stride = 4," in report
 
 
