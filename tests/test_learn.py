@@ -356,7 +356,7 @@ def test_a_gradient_that_is_not_finite_ends_it_in_one_line(tmp_path: Path) -> No
         "epoch 3, update 8: the gradient by spoils is not finite, where the largest entry of theta is 0.3: "
         "where that is far too large lower learner.rate, else look at the backend"
     )
-    assert " ".join(done.output.split()) == f"error: {line}"
+    assert done.output == f"error: {line}\n"
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["status"], status["message"], status["updates"]) == ("failed", line, 7)
     assert len(curves.read(tmp_path / "run")) == 2

@@ -22,8 +22,8 @@ def study(groups: Sequence[Group]) -> Study:
     return Study(
         title="One training, every backend",
         question=(
-            "The same pairs, the same shuffles, the same steps from W = I: how long does each gradient method take "
-            "to the same loss, and is it the same loss?"
+            "The same pairs, the same shuffles, the same steps from the same W: how long does each gradient method "
+            "take to the same loss, and is it the same loss?"
         ),
         claims=(_same_path(groups),),
         tables=(_cost(groups), psnr_table(groups)),
