@@ -75,7 +75,7 @@ class PatchTransform(PictureDenoiser):
 
 def _read(file: Path) -> Float[np.ndarray, "k n"]:
     if not file.is_file():
-        raise ValueError(f"there is no {file}: `python -m bench learn CONFIG --out {file.parent}` learns it")
+        raise ValueError(f"there is no {file}: `python -m bench learn CONFIG --out FOLDER` makes one for each training")
     try:
         with np.load(file, allow_pickle=False) as stored:
             return np.asarray(stored["W"], dtype=np.float64)
