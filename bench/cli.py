@@ -428,9 +428,7 @@ def denoise(
         Path, typer.Argument(metavar="CONFIG", help="A TOML file such as bench/configs/denoise_bundled.toml.")
     ],
     out: Out = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="Of PNG or JPEG pictures, in place of the configuration's.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Of pictures, in place of the configuration's.")] = None,
 ) -> None:
     """Learned transforms and baselines on noisy pictures. The same command with the same --out continues."""
     from bench import denoise as denoising

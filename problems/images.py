@@ -2,7 +2,8 @@
 
 Without a folder the pictures are those that scikit-image ships. The public test sets are not shipped (their licences):
 BSD68, Set12 and Train400 come with the DnCNN code (github.com/cszn/DnCNN), Urban100 with SelfExSR
-(github.com/jbhuang0604/SelfExSR). Point `folder` at a copy: every PNG or JPEG in it is read, in the order of the names.
+(github.com/jbhuang0604/SelfExSR). Point `folder` at a copy: every picture in it is read, in the order of the names.
+`problems/_picture_files.py` says what becomes of colours, transparency and depth.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import Generator
 
+from problems._picture_files import SUFFIXES, read_grey
 from problems.registry import nearest
 
 BUNDLED = ("camera", "brick", "grass", "gravel", "moon", "coins")
@@ -29,12 +31,18 @@ are 10 pixels: patches at a stride of 7 meet every phase of them."""
 
 
 def names(folder: str | None) -> list[str]:
-    """Of the pictures of a folder, or of the bundled ones. Raises ValueError where the folder holds none."""
+    """Of the pictures of a folder, or of the bundled ones. Raises ValueError for no folder, and for one without any."""
     if folder is None:
         return list(BUNDLED)
-    found = sorted(path.name for path in Path(folder).glob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg"})
+    if not Path(folder).is_dir():
+        wrong = "is a file, not a folder of pictures" if Path(folder).exists() else "does not exist"
+        raise ValueError(f"folder '{folder}' {wrong}")
+    found = sorted(
+        path.name for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    )
     if not found:
-        raise ValueError(f"folder '{folder}' holds no PNG or JPEG picture: problems/images.py says where the sets are")
+        known = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+        raise ValueError(f"folder '{folder}' holds no picture ({known}): problems/images.py says where the sets are")
     return found
 
 
@@ -56,13 +64,12 @@ def pictures(folder: str | None) -> tuple[Float[np.ndarray, "height width"], ...
 
 
 def _read(name: str, folder: str | None) -> Float[np.ndarray, "height width"]:
+    if folder is not None:
+        return read_grey(Path(folder) / name)
     from skimage import data
-    from skimage.color import rgb2gray
-    from skimage.io import imread
     from skimage.util import img_as_float64
 
-    x = getattr(data, name)() if folder is None else imread(Path(folder) / name)
-    return img_as_float64(rgb2gray(x[..., :3]) if x.ndim == 3 else x)
+    return img_as_float64(getattr(data, name)())
 
 
 def _stripes(down: int, along: int) -> Float[np.ndarray, "height width"]:
@@ -76,10 +83,16 @@ def patch(side: int, folder: str | None, rng: Generator) -> Float[np.ndarray, " 
 
 
 def crop(height: int, width: int, folder: str | None, rng: Generator) -> Float[np.ndarray, " n"]:
-    """One patch of that size at a random place of a random picture, its rows joined. Raises ValueError if none fits."""
+    """One patch of that size at a random place of a random one of the pictures that are large enough, its rows joined.
+
+    Raises ValueError where none is.
+    """
     fitting = [picture for picture in pictures(folder) if picture.shape[0] >= height and picture.shape[1] >= width]
     if not fitting:
-        raise ValueError(f"no picture has room for a patch of {height} x {width} pixels")
+        sizes = (
+            f"{name} has {x.shape[0]} x {x.shape[1]}" for name, x in zip(names(folder), pictures(folder), strict=True)
+        )
+        raise ValueError(f"no picture has room for a patch of {height} x {width} pixels: {', '.join(sizes)}")
     picture = fitting[rng.integers(len(fitting))]
     row, column = (rng.integers(of - cut + 1) for of, cut in zip(picture.shape, (height, width), strict=True))
     return picture[row : row + height, column : column + width].ravel().copy()

@@ -30,7 +30,7 @@ class Pictures(Table):
     """`[pictures]`: which, and how much of each."""
 
     folder: str | None = None
-    """Of PNG or JPEG files; left out, the pictures that scikit-image ships. `--folder` takes its place."""
+    """Of pictures (problems/images.py); left out, those that scikit-image ships. `--folder` takes its place."""
     names: Annotated[tuple[str, ...], pydantic.Field(min_length=1)] | None = None
     """File names in the folder, or names of `problems/images.py`; left out, all."""
     limit: Count | None = None
