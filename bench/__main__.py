@@ -1,5 +1,9 @@
 """`python -m bench`."""
 
-from bench.cli import app
+import sys
 
+from bench.cli import app
+from bench.plain_text import spell_on
+
+spell_on(sys.stdout, sys.stderr)
 app()

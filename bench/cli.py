@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -87,6 +87,7 @@ def list_(
 ) -> None:
     """What there is, what each needs, and why a pair is refused."""
     from bench import listing
+    from bench.aligned import print_table
     from bench.catalogue import Catalogue, PluginError
 
     try:
@@ -99,7 +100,7 @@ def list_(
         Listed.PAIRS: listing.pairs_table,
     }
     for name in [what] if what else [Listed.METHODS, Listed.PROBLEMS]:
-        _console().print(tables[name](catalogue))
+        print_table(tables[name](catalogue), _console())
 
 
 @app.command()
@@ -129,6 +130,7 @@ def plan(
 ) -> None:
     """The cells of a configuration, what they will probably take, and what would be pruned. Measures nothing."""
     from bench import forecast
+    from bench.aligned import print_table
     from bench.isolation import Workers
     from bench.plan_table import plan_summary, plan_table
     from bench.run import make_plan
@@ -139,7 +141,7 @@ def plan(
         planned = make_plan(_request(config, Path(), device, only=only, plugins=plugin or ()), workers)
     predictions = forecast.predictions(planned.cells, against or forecast.RUNS, planned.config.measure)
     console = _console()
-    console.print(plan_table(predictions, every))
+    print_table(plan_table(predictions, every), console)
     console.print(plan_summary(predictions), markup=False, highlight=False)
 
 
@@ -179,6 +181,7 @@ def reproduce(
 ) -> None:
     """Measure one recorded cell again and print both results; fails where they say another thing of the gradient."""
     _require_run(run)
+    from bench.aligned import print_table
     from bench.progress import watcher
     from bench.reproduce import NoSuchCellError, disagreement, measure_again, recorded, side_by_side
 
@@ -187,8 +190,8 @@ def reproduce(
     except NoSuchCellError as error:
         _refuse(str(error))
     with _bad_input(), _interruptible(f"stopped; nothing in {run} has changed"):
-        again = measure_again(record, run, watcher(_console()))
-    _console().print(side_by_side(record, again))
+        again = measure_again(record, run, watcher(_progress()))
+    print_table(side_by_side(record, again), _console())
     reason = disagreement(record, again)
     typer.echo(reason or "the same")
     raise typer.Exit(1 if reason else 0)
@@ -419,7 +422,7 @@ def learn(
             learning.check(config, plugin or [])
             plugins = [part for path in plugin or [] for part in ("--plugin", str(path))]
             become_torchrun(ranks, ["learn", str(config), "--out", str(folder), *plugins])
-        raise typer.Exit(learning.learn(config, folder, plugin or [], _console()))
+        raise typer.Exit(learning.learn(config, folder, plugin or [], _console(), _progress()))
 
 
 @app.command()
@@ -435,7 +438,7 @@ def denoise(
 
     run = out or _default_out(config)
     with _bad_input(), _interruptible(f"stopped; the same command with --out {run} continues"):
-        denoised = denoising.denoise(config, run, str(folder) if folder else None, _console())
+        denoised = denoising.denoise(config, run, str(folder) if folder else None, _progress())
     from reports.denoised import print_tables
     from reports.denoised_page import write_denoised
 
@@ -450,7 +453,7 @@ def _measured(request: Request) -> list[Record]:
     from bench.run import run
 
     with _bad_input(), _interruptible(f"stopped; the same command with --out {request.out} continues"):
-        return run(request, watcher(_console()))
+        return run(request, watcher(_progress()))
 
 
 def _slurm_options(executor: Executor, given: list[str], jobs: int | None) -> SlurmOptions | None:
@@ -526,10 +529,25 @@ def _require_run(folder: Path) -> None:
 
 
 def _console() -> Console:
-    """Where output is no terminal, lines are as long as they need to be."""
+    """For results, on stdout."""
+    return _console_on(sys.stdout)
+
+
+def _progress() -> Console:
+    """For what a command says while it works, on stderr, so that its results can be piped."""
+    return _console_on(sys.stderr)
+
+
+WIDE = 200
+"""Characters of a line where output is no terminal and COLUMNS does not say how many it has."""
+
+
+def _console_on(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 200)
+    columns = os.environ.get("COLUMNS", "")
+    asked = int(columns) if columns.isdecimal() and int(columns) > 0 else WIDE
+    return Console(file=stream, width=None if stream.isatty() else asked)
 
 
 def _refuse(line: str) -> NoReturn:

@@ -6,12 +6,11 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bench import provenance
+from bench.aligned import Column, Table, print_table
 from bench.baseline import Machine
 from bench.change import FOR_THE_BETTER, FOR_THE_WORSE, Change, Finding, Timing
 from bench.compare import Compared, Comparison
@@ -123,15 +122,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     """The whole of it, the news first."""
     for line in header(comparison):
         console.print(Text(line))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for title in HEADINGS:
-        table.add_column(
-            title, justify="right" if title in NUMERIC else "left", overflow="fold", no_wrap=title in NUMERIC
-        )
-    for compared in comparison.compared:
-        table.add_row(*map(Text, row(compared)))
     if comparison.compared:
-        console.print(table)
+        columns = tuple(Column(title, numeric=title in NUMERIC) for title in HEADINGS)
+        print_table(Table("", columns, tuple(map(row, comparison.compared))), console)
     for line in [headline(comparison), *footer(comparison)]:
         console.print(Text(line))
 

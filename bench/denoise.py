@@ -43,7 +43,7 @@ GREY = 255.0
 Picture = Float[np.ndarray, "height width"]
 
 
-def denoise(config_path: Path, out: Path, pictures: str | None, console: Console) -> Denoised:
+def denoise(config_path: Path, out: Path, pictures: str | None, progress: Console) -> Denoised:
     """All scores, those that the folder has already taken from there. Raises ConfigError and InUseError.
 
     A denoiser that fails is a score with its message, and is tried again by the next call.
@@ -62,7 +62,7 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
         done = read(out)
         left = [task for task in tasks if task.score.id not in done or done[task.score.id].message]
         if len(left) < len(tasks):
-            print_line(console, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
+            print_line(progress, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
         lines = closing.enter_context(open(out / SCORES, "ab"))
         _end_torn_line(lines)
         for name, clean in experiment.pictures.items():
@@ -71,7 +71,7 @@ def denoise(config_path: Path, out: Path, pictures: str | None, console: Console
             score = task.done(out)
             lines.write(score.to_line().encode())
             lines.flush()
-            print_line(console, f"[{number}/{len(tasks)}] {_words(score)}")
+            print_line(progress, f"[{number}/{len(tasks)}] {_words(score)}")
     return read_folder(out)
 
 

@@ -34,9 +34,10 @@ from bench.whole_file import write_whole
 FINE, FAILED = 0, 1
 
 
-def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Console) -> int:
+def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Console, progress: Console) -> int:
     """The exit code: 0 all are finished, 1 one is stopped or failed. One rank of as many as torchrun has started.
 
+    What became of each training is printed on `console`, how far it is on `progress`.
     Raises ConfigError and InUseError before anything is written.
     """
     runs = expand(config.read(config_path), config_path)
@@ -62,10 +63,10 @@ def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Consol
                     print_line(console, _done_words(known[run.name]))
                 continue
             if run.name and team.rank == 0:
-                print_line(console, f"{number}/{len(runs)} {run.name}")
+                print_line(progress, f"{number}/{len(runs)} {run.name}")
             _use_threads(run)
             training = Training(experiments.pop(run.name), team)
-            ended = _trained(training, config_path, out, run, asked, console)
+            ended = _trained(training, config_path, out, run, asked, console, progress)
             codes.append(FINE if ended is Status.FINISHED else FAILED)
             if ended is Status.STOPPED or (ended is Status.FAILED and team.count > 1):  # the others have died of it
                 return FAILED
@@ -108,7 +109,9 @@ def _told(run: Run) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(json.dumps(told)))
 
 
-def _trained(training: Training, config_path: Path, out: Path, run: Run, asked: _Asked, console: Console) -> Status:
+def _trained(
+    training: Training, config_path: Path, out: Path, run: Run, asked: _Asked, console: Console, progress: Console
+) -> Status:
     own, settings, team = out / run.name, run.config, training.ranks
     continued = continue_from(own, training)
     if team.rank != 0:
@@ -118,8 +121,8 @@ def _trained(training: Training, config_path: Path, out: Path, run: Run, asked: 
             copy_config(config_path, out)
         folder = closing.enter_context(Folder(own, None if run.name else config_path, training))
         if continued:
-            print_line(console, f"{own}: continues after {_far(training)}")
-        shown = show(console, settings.epochs, training.experiment.training.batch, training.position)
+            print_line(progress, f"{own}: continues after {_far(training)}")
+        shown = show(progress, settings.epochs, training.experiment.training.batch, training.position)
         leader = _Leader(folder, shown, asked, settings.checkpoint_seconds)
         try:
             with shown:
@@ -128,7 +131,7 @@ def _trained(training: Training, config_path: Path, out: Path, run: Run, asked: 
             if training.position.done < training.experiment.training.batch:  # one without its validation is done again
                 folder.save()
             folder.write_status(Status.FAILED, str(error))
-            print_line(console, f"error: {error}")
+            print_line(progress, f"error: {error}")
             return Status.FAILED
         folder.write_status(status)
         words = point_words(folder.last) if folder.last is not None else "no epoch is whole yet"

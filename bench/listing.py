@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from rich.table import Table
-
+from bench.aligned import Column, Table
 from bench.catalogue import Catalogue
 from methods.contract import Method
 from problems.contract import Problem, Structure
@@ -14,30 +13,35 @@ from problems.contract import Problem, Structure
 
 def methods_table(catalogue: Catalogue) -> Table:
     """Every method with what it requires of a problem."""
-    table = Table("method", "needs", "devices", "batched", "what it computes", title="Methods")
+    rows = []
     for key in catalogue.methods:
         method = catalogue.method(key)
         devices, batched = ", ".join(sorted(method.devices)), "yes" if method.batched else "looped"
-        table.add_row(key, _words(method.requires), devices, batched, _first_line(method))
-    return table
+        rows.append((key, _words(method.requires), devices, batched, _first_line(method)))
+    return _table("Methods", ("method", "needs", "devices", "batched", "what it computes"), rows)
 
 
 def problems_table(catalogue: Catalogue) -> Table:
     """Every family with the structure of its default instance, and its settings."""
-    table = Table("problem", "has", "settings", "what is differentiated", title="Problems")
+    rows = []
     for key, problem in _default_problems(catalogue):
         settings = ", ".join(type(problem).settings_type.model_fields)
-        table.add_row(key, _words(problem.structure), settings, _first_line(type(problem)))
-    return table
+        rows.append((key, _words(problem.structure), settings, _first_line(type(problem))))
+    return _table("Problems", ("problem", "has", "settings", "what is differentiated"), rows)
 
 
 def pairs_table(catalogue: Catalogue) -> Table:
     """Every method on every family's default instance: `yes`, or the refusal."""
-    table = Table("method", "problem", "runs", title="Pairs, each with its default settings")
-    for family, problem in _default_problems(catalogue):
-        for key in catalogue.methods:
-            table.add_row(key, family, _answer(catalogue.method(key)(), problem))
-    return table
+    rows = [
+        (key, family, _answer(catalogue.method(key)(), problem))
+        for family, problem in _default_problems(catalogue)
+        for key in catalogue.methods
+    ]
+    return _table("Pairs, each with its default settings", ("method", "problem", "runs"), rows)
+
+
+def _table(title: str, headings: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    return Table(title, tuple(Column(heading, numeric=False) for heading in headings), tuple(rows))
 
 
 def _answer(method: Method, problem: Problem) -> str:

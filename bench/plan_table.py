@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from bench import pruning, units
+from bench.aligned import Column, Table
 from bench.cell import Cell
 from bench.forecast import Prediction
 from bench.record import Status
@@ -20,23 +18,25 @@ LEFT_OUT = "Seconds are those of the machines that measured them; references are
 def plan_table(predictions: Sequence[Prediction], every_cell: bool = False) -> Table:
     """One line per cell; from 61 cells on one per series, unless every cell is asked for."""
     grouped = len(predictions) > MOST_LINES and not every_cell
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    table.add_column("series" if grouped else "cell", overflow="fold")
-    table.add_column("predicted time", justify="right")
-    table.add_column("memory", justify="right")
-    table.add_column("from")
-    table.add_column("note", overflow="fold")
     names = _names([prediction.cell for prediction in predictions])
     groups: dict[str, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         key = pruning.series(prediction.cell) if grouped else prediction.cell.cell_id
         groups[key].append(prediction)
+    rows = []
     for group in groups.values():
         first = group[0]
         one = len(group) == 1
         name = names[first.cell.cell_id] if one else _series_name([prediction.cell for prediction in group])
-        table.add_row(*(Text(text) for text in (name, _times(group), _memory(group), _sources(group), _notes(group))))
-    return table
+        rows.append((name, _times(group), _memory(group), _sources(group), _notes(group)))
+    columns = (
+        Column("series" if grouped else "cell", numeric=False),
+        Column("predicted time"),
+        Column("memory"),
+        Column("from", numeric=False),
+        Column("note", numeric=False),
+    )
+    return Table("", columns, tuple(rows))
 
 
 def plan_summary(predictions: Sequence[Prediction]) -> str:

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import units
+from bench.aligned import fold
 from bench.cell import Cell
 from bench.record import Record, Status
 from bench.tally import Tally
@@ -28,6 +29,8 @@ LEAST_SECONDS_BETWEEN = 0.25
 LIVE_SECONDS = 1.0
 LINES_SECONDS = 30.0
 MOST_RUNNING_SHOWN = 8
+SECONDS_WIDTH = 9
+"""Characters kept free beside the name of a running cell."""
 
 
 class Watcher(abc.ABC):
@@ -170,25 +173,25 @@ class LiveTable(Watcher):
 
     def _drawn(self) -> RenderableType:
         with self._lock:
-            return drawn(self._tally, *self._references)
+            return drawn(self._tally, *self._references, self._console.width)
 
 
-def drawn(tally: Tally, references: int, all_references: int) -> RenderableType:
-    """The live table: a line of counts, the bar, and a line for each cell that runs."""
+def drawn(tally: Tally, references: int, all_references: int, width: int) -> RenderableType:
+    """The live table, in so many characters: the bar, what each cell is that runs, and a line of counts."""
     if not tally.total:
         return _bar("references", references, all_references, "") if all_references else Text("planning")
     counts = [f"{count} {status}" for status, count in tally.statuses.most_common()]
     counts += [f"{tally.pruned} pruned"] * bool(tally.pruned)
     running = Table.grid(padding=(0, 1), expand=True)
-    running.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+    running.add_column(ratio=1)
     running.add_column(justify="right", no_wrap=True)
     for cell, seconds in tally.running[:MOST_RUNNING_SHOWN]:
-        running.add_row(Text(str(cell)), f"{seconds:.0f} s")
+        running.add_row(Text("\n".join(fold(str(cell), width - SECONDS_WIDTH))), f"{seconds:.0f} s")
     more = len(tally.running) - MOST_RUNNING_SHOWN
     if more > 0:
         running.add_row(Text(f"and {more} more"), "")
     bar = _bar("cells", tally.done, tally.total, units.time_left(tally.left_seconds))
-    return Group(bar, running, Text(", ".join(counts), no_wrap=True, overflow="ellipsis"))
+    return Group(bar, running, Text(", ".join(counts)))
 
 
 def _bar(what: str, done: int, total: int, beside: str) -> Table:

@@ -6,9 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from bench import journal, provenance
+from bench.aligned import Column, Table
 from bench.progress import Watcher
 from bench.record import Record
 from bench.run import Request, run
@@ -72,10 +71,9 @@ def _written(value: Any) -> Any:
 
 def side_by_side(record: Record, again: Record) -> Table:
     """What was recorded, and what came out now."""
-    table = Table("", "recorded", "now", title=f"{record.variant} on {record.problem} n={record.n}")
-    for name in SHOWN:
-        table.add_row(name, *(_text(getattr(one, name)) for one in (record, again)))
-    return table
+    columns = tuple(Column(title, numeric=False) for title in ("", "recorded", "now"))
+    rows = ((name, *(_text(getattr(one, name)) for one in (record, again))) for name in SHOWN)
+    return Table(f"{record.variant} on {record.problem} n={record.n}", columns, tuple(rows))
 
 
 def _text(value: Any) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.aligned import Table
 from reports.content import Failure
 from reports.study import Study, StudyFigure, Verdict
-from reports.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+from bench.aligned import Column, Table
 from bench.record import Record, Status
 from reports.cells import FLAGGED, has_flagged_times, largest_error, relative_error, time
 from reports.instances import Group
 from reports.published import COUNTERPART, PublishedRow, counterpart, has_zero_gradient, table_4
 from reports.rounding import ABSENT, as_printed, ratio
-from reports.tables import Column, Table, flag_note
+from reports.tables import flag_note
 
 COLUMNS = (
     Column("paper's method", numeric=False),

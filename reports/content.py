@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.aligned import Table
 from bench.record import Record, Status, read_journal
 from reports.comparison import comparison_table
 from reports.crossovers import crossover_table, crossovers
 from reports.instances import Group, group
 from reports.published import OPEN_QUESTIONS, is_papers_instance, said_of_the_error
 from reports.scaling import all_series, scaling_table
-from reports.tables import Table, main_table
+from reports.tables import main_table
 
 NOT_RECORDED = "not recorded"
 GIBIBYTE = 2.0**30

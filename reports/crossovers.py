@@ -15,11 +15,11 @@ from itertools import combinations, pairwise
 
 from scipy import stats
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.cells import FLAGGED, has_flagged_times
 from reports.rounding import ABSENT
 from reports.scaling import FEWEST_SIZES, Series
-from reports.tables import Column, Table
 
 
 @dataclass(frozen=True)

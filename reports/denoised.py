@@ -6,14 +6,12 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
+from bench.aligned import Column, Table, print_table
 from bench.denoising.score import NOISY, Denoised, Score, at_an_end, best
 from reports.rounding import ABSENT, with_spread
-from reports.tables import Column, Table, assignments
+from reports.tables import assignments
 
 FAILED, MISSING, DONE = "failed", "missing", "ok"
 """What became of a score; `missing`: it was asked for, and has not been taken yet."""
@@ -123,10 +121,4 @@ def print_tables(denoised: Denoised, console: Console) -> None:
     for table in tables(denoised):
         if not table.rows or table.columns[0].title != "denoiser":
             continue
-        shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in table.columns:
-            shown.add_column(Text(column.heading), justify="right" if column.numeric else "left")
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        console.print(Text(table.title, style="bold"))
-        console.print(shown)
+        print_table(table, console)

@@ -7,12 +7,13 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from bench.aligned import Column
 from bench.denoising.score import Denoised, Score, best
 from reports.content import Failure
 from reports.denoised import DONE, MISSING, status
 from reports.page_table import PageTable
 from reports.rounding import ABSENT, plain
-from reports.tables import Column, assignments
+from reports.tables import assignments
 
 NOT_TAKEN = "it has not been taken yet: the same denoise command continues"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from bench.aligned import Table
 from reports import error_time, knob_figure
 from reports.content import Content, Run
 from reports.instances import Group
 from reports.published import is_papers_instance
 from reports.study import Study, StudyFigure, claims_table, read_study
 from reports.style import Look, use_house_style
-from reports.tables import Table
 from reports.views import views
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bench.aligned import Column, Table
 from bench.record import Record, Status
 from reports.cells import FLAGGED, MEBIBYTE, MILLISECOND, RESOLUTION_BYTES, has_flagged_times
 from reports.rounding import ABSENT, plain
 from reports.scaling import FEWEST_SIZES, Exponent, fit_exponent
-from reports.tables import Column, Table, flag_note
+from reports.tables import flag_note
 
 MARGIN = 0.2
 """By which an interval is widened: over a range of 8 it is a factor of 1.5 in cost, as much as caches and terms of

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from bench.aligned import Column, Table
 from reports.account import Account
 from reports.content import Content, Run
 from reports.figures import Drawn, Page
 from reports.rounding import ABSENT
-from reports.tables import Column, Table
 from reports.templating import Source, template
 
 LINES_PER_PAGE = 36

@@ -13,6 +13,7 @@ from typing import Any
 from plotly.io import to_json
 from plotly.offline import get_plotlyjs
 
+from bench.aligned import Table
 from reports.account import Account
 from reports.changes import Changes
 from reports.content import Content, Run
@@ -24,7 +25,6 @@ from reports.short_names import told_apart
 from reports.study import Study, StudyFigure, claims_table, read_study
 from reports.style import Look, use_house_style
 from reports.svg import inline_svg
-from reports.tables import Table
 from reports.templating import TEMPLATES, Source, template
 from reports.verdicts import verdicts
 

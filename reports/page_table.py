@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.aligned import Column
 from bench.record import Record
 from reports.cells import has_result
 from reports.changes import Changes
@@ -17,7 +18,7 @@ from reports.content import Content
 from reports.instances import Group
 from reports.rounding import ABSENT, plain, scientific, upper_bound
 from reports.short_names import told_apart
-from reports.tables import Column, main_columns
+from reports.tables import main_columns
 
 
 @dataclass(frozen=True)

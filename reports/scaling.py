@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.cells import RESOLUTION_BYTES, has_result
 from reports.instances import Group
 from reports.rounding import ABSENT
 from reports.slope import slope
-from reports.tables import Column, Table
 
 FEWEST_SIZES = 3
 FITTED_SIZES = 4

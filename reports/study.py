@@ -15,10 +15,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.rounding import ABSENT
 from reports.style import Look
-from reports.tables import Column, Table
 
 
 class Verdict(StrEnum):

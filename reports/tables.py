@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from bench.aligned import Column, Table
 from bench.record import TIMING_FLAGS, Record
 from reports.cells import FLAGGED, angle, largest_error, memory, relative_error, status, time
 from reports.instances import Group
 from reports.published import has_zero_gradient
 from reports.rounding import scientific, upper_bound
-
-
-@dataclass(frozen=True)
-class Column:
-    """A heading with its unit, whether its cells are numbers (aligned right), and the record's field behind it."""
-
-    title: str
-    unit: str = ""
-    numeric: bool = True
-    field: str = ""
-
-    @property
-    def heading(self) -> str:
-        return f"{self.title} ({self.unit})" if self.unit else self.title
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of unescaped text, each as long as `columns`."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
 
 
 def assignments(settings: Mapping[str, object]) -> str:

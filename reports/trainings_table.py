@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from bench.aligned import Column
 from bench.learning.outcome import LEARNED, Outcome
 from reports.content import Failure
 from reports.page_table import PageTable
 from reports.rounding import ABSENT, plain
-from reports.tables import Column, assignments
+from reports.tables import assignments
 from reports.trainings import Group, Training, Trainings, seed_of
 
 NAMES = {

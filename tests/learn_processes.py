@@ -26,4 +26,4 @@ def _learn(config: Path, out: Path, environment: dict[str, str]) -> None:
 
     from bench.learn import learn
 
-    sys.exit(learn(config, out, [], Console(quiet=True)))
+    sys.exit(learn(config, out, [], Console(quiet=True), Console(quiet=True)))

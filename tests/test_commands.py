@@ -69,7 +69,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     done = bench("run", config, "--out", folder / "run")
     assert done.exit_code == 0, done.output
     records = {record.method: record for record in journal.read(folder / "run").values()}
-    return Ran(folder / "run", config, done.stdout, records)
+    return Ran(folder / "run", config, done.output, records)
 
 
 @pytest.mark.parametrize("key", MISBEHAVIOUR)
@@ -192,7 +192,8 @@ def test_the_gate_runs_a_configuration_and_leaves_nothing_but_the_baseline(tmp_p
     write_method(tmp_path, "healthy", returned="1.001 * W")
     drifted = bench("check", config, "--baseline", baseline)
     assert drifted.exit_code == 1
-    assert drifted.stderr.startswith("healthy on analysis_l1 identity n=8: error 1.0e-03, baseline ")
+    verdict = drifted.stderr.splitlines()[-1]
+    assert verdict.startswith("healthy on analysis_l1 identity n=8: error 1.0e-03, baseline ")
     assert {path.name for path in tmp_path.iterdir()} == {"baseline.json", "config.toml", "healthy.py"}
 
 

@@ -151,7 +151,7 @@ def test_it_continues_and_does_again_what_has_changed_alone(config: Path) -> Non
     path.write_text("\n".join(whole[:5]) + "\n" + whole[5][:40])  # killed while it wrote
     again = command(config)
     assert again.exit_code == 0
-    assert "5 of 16 scores are there already" in again.stdout
+    assert "5 of 16 scores are there already" in again.stderr
 
     def timeless(lines: list[str]) -> list[dict[str, Any]]:
         return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
@@ -160,7 +160,7 @@ def test_it_continues_and_does_again_what_has_changed_alone(config: Path) -> Non
     assert timeless([*lines[:5], *lines[6:]]) == timeless(whole)
     np.savez(config.parent / "theta.npz", W=0.5 * np.eye(16))  # another transform under the same name
     changed = command(config)
-    assert "12 of 16 scores are there already" in changed.stdout
+    assert "12 of 16 scores are there already" in changed.stderr
     assert len(lines_of(config)) == len(lines) + 4
 
 
@@ -173,7 +173,7 @@ def test_a_denoiser_that_fails_is_a_row_with_a_word_and_is_tried_again(config: P
     assert "failed (4 of 4)" in result.stdout
     report = (config.parent / "run" / "report" / "report.md").read_text()
     assert "ValueError: a picture of 8 x 8 has no patch of 9 x 9 pixels" in report
-    assert "12 of 16 scores are there already" in command(config).stdout
+    assert "12 of 16 scores are there already" in command(config).stderr
 
 
 def test_a_folder_on_the_command_line_takes_the_place_of_the_configurations(config: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from bench import provenance
+from bench.aligned import print_table
 from bench.cell import Cell
 from bench.config import Measure
 from bench.forecast import Forecast, Prediction, earlier_records, expected_seconds, predictions
@@ -238,11 +239,14 @@ def test_the_reference_runs_forecast_a_configuration() -> None:
     assert prediction.memory is not None
 
 
-def printed(found: list[Prediction], width: int, every_cell: bool = False) -> list[str]:
+def rows(found: list[Prediction], width: int, every_cell: bool = False) -> list[str]:
+    """The lines below the heading."""
     console = Console(width=width)
     with console.capture() as capture:
-        console.print(plan_table(found, every_cell))
-    return [line.rstrip() for line in capture.get().splitlines()]
+        print_table(plan_table(found, every_cell), console)
+    lines = [line.strip() for line in capture.get().splitlines() if line.strip()]
+    rule = next(number for number, line in enumerate(lines) if set(line) == {"─"})
+    return lines[rule + 1 :]
 
 
 def test_the_table_names_cells_apart_and_says_what_is_pruned() -> None:
@@ -250,13 +254,13 @@ def test_the_table_names_cells_apart_and_says_what_is_pruned() -> None:
     cells = [cell_of(16, 8, pairs=1), cell_of(16, 9, pairs=1), cell_of(2048, 8, pairs=1), cell_of(4096, 8, pairs=1)]
     measure = PASS_ONLY.model_copy(update={"timeout_seconds": 60.0})
     found = forecast_of(known, cells, measure)
-    lines = printed(found, 160)
-    assert [line.split()[0] for line in lines] == ["cell", *["blorc"] * 4]
-    assert "n=16 k=8 " in lines[1]
-    assert "its measured call" in lines[1]
-    assert "n=16 k=9 " in lines[2]
-    assert "60 s" in lines[3]
-    assert "would be pruned: n=2048, k=8, batch=1" in lines[4]
+    lines = rows(found, 250)
+    assert [line.split()[0] for line in lines] == ["blorc"] * 4
+    assert "n=16 k=8 " in lines[0]
+    assert "its measured call" in lines[0]
+    assert "n=16 k=9 " in lines[1]
+    assert "60 s" in lines[2]
+    assert "would be pruned: n=2048, k=8, batch=1" in lines[3]
     assert plan_summary(found) == (
         "4 cells: about 61 s (60 to 63), 1 timeout, 1 pruned. "
         "Seconds are those of the machines that measured them; references are not counted."
@@ -266,13 +270,11 @@ def test_the_table_names_cells_apart_and_says_what_is_pruned() -> None:
 def test_many_cells_are_a_line_per_series() -> None:
     cells = [cell_of(n, method=method) for n in range(1, 32) for method in ("blorc", "dqp")]
     found = forecast_of([], cells, Measure())
-    lines = printed(found, 200)
-    assert [line.split("  ")[0] for line in lines] == [
-        "series",
+    assert [line.split("  ")[0] for line in rows(found, 200)] == [
         "blorc on analysis_l1 n=1..31 k=1..31 (31 cells)",
         "dqp on analysis_l1 n=1..31 k=1..31 (31 cells)",
     ]
-    assert len(printed(found, 200, every_cell=True)) == 63
+    assert len(rows(found, 200, every_cell=True)) == 62
     assert plan_summary(found).startswith("62 cells; 62 cells without any earlier measurement: at most 8.3 h.")
 
 

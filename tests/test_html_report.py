@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.cli import _changes
 from bench.compare import compare
 from bench.record import Record
@@ -30,7 +31,6 @@ from reports.study import Verdict as StudyVerdict
 from reports.style import Look
 from reports.summary import MOST_LINES, to_summary
 from reports.svg import inline_svg
-from reports.tables import Column, Table
 from reports.verdicts import verdicts
 from reports.write import write_report
 from tests import report_runs

@@ -152,7 +152,7 @@ def test_a_finished_matrix_of_a_thousand_cells_is_told_in_two_seconds(tmp_path: 
         after_it = os.times()
         spent = (after_it.children_user - before_it.children_user, after_it.children_system - before_it.children_system)
         seconds.append(sum(spent))
-    assert f"all 1000 cells are in {out} already" in done.stdout
+    assert f"all 1000 cells are in {out} already" in done.stderr
     assert done.stdout.count("fast[gain=") == 1000
     assert (out / "journal.jsonl").read_bytes() == before
     assert min(seconds) < 2
@@ -169,8 +169,8 @@ def test_only_what_is_asked_for_is_measured_again(tmp_path: Path) -> None:
     (out / "plan.json").unlink()
     told = bench("run", config, "--out", out)
     assert told.exit_code == 0, told.stderr
-    assert "8 of 8 cells are in" in told.stdout
-    assert "some of them failed: --retry crashed,error,timeout measures those again" in told.stdout
+    assert "8 of 8 cells are in" in told.stderr
+    assert "some of them failed: --retry crashed,error,timeout measures those again" in told.stderr
     again = bench("run", config, "--out", out, "--retry", "crashed,timeout")
     assert again.exit_code == 0, again.stderr
     assert len(read_journal(out)) == 8 + 4
@@ -184,7 +184,7 @@ def test_rows_of_other_ground_are_told_apart(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("values = 2", "values = 3"))
     told = bench("run", config, "--out", out)
     assert "1 rows are from another environment, and are kept as they are: settings.measure.values 2, now 3" in (
-        told.stdout
+        told.stderr
     )
     first, second = read_journal(out)
     assert first.environment != second.environment
@@ -244,5 +244,5 @@ def test_a_size_that_is_out_of_time_prunes_the_larger_ones(tmp_path: Path) -> No
     assert rows["sleeps", 32].message.startswith("not run: n=16, k=16 of this series timed out: not finished after 2 s")
     assert {rows["healthy", size].status for size in (8, 16, 32)} == {"ok"}
     told = bench("run", config, "--out", tmp_path / "run", "--retry", "timeout", "--only", "n=32")
-    assert "--retry" not in told.stdout
+    assert "--retry" not in told.stderr
     assert "pruned" not in journal.read(tmp_path / "run")[rows["sleeps", 32].cell_id].flags

@@ -9,6 +9,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from bench import units
 from bench.learning.curves import Point
@@ -82,7 +83,7 @@ class Bar(Show):
         columns = (
             TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"),
             BarColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[words]}", table_column=Column(overflow="fold")),
         )
         self._bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
         self._task = self._bar.add_task("", total=self._epochs, epoch=0, words="")

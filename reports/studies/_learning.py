@@ -17,12 +17,12 @@ from matplotlib.ticker import MaxNLocator
 from scipy.fft import dct
 from scipy.optimize import linear_sum_assignment
 
+from bench.aligned import Column, Table
 from bench.learning.curves import Point
 from reports import log_axis
 from reports.rounding import ABSENT, plain
 from reports.study import StudyFigure
 from reports.style import PAGE_INCHES, Look, legend_below, literal, wrapped
-from reports.tables import Column, Table
 from reports.trainings import Group, Training, Transform
 from reports.trainings_table import NAMES, test_names
 

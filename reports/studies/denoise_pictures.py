@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from bench.aligned import Column, Table
 from bench.denoising.score import NOISY, Denoised, Score, best, mean_psnr
 from reports import filters
 from reports.filters import directions, has_direction
 from reports.published import published_rows
 from reports.rounding import ABSENT
 from reports.study import Claim, Study, Verdict
-from reports.tables import Column, Table, assignments
+from reports.tables import assignments
 
 TABLE_2 = "blorc_table2_images_sigma38.csv"
 PAPER = "BLORC (journal)"

@@ -7,12 +7,12 @@ import statistics
 
 import numpy as np
 
+from bench.aligned import Column, Table
 from bench.denoising.score import Denoised
 from reports import filters
 from reports.filters import Transform, directions, has_direction, is_near
 from reports.rounding import ABSENT
 from reports.study import Claim, Study, Verdict
-from reports.tables import Column, Table
 
 SOURCE = "BLORC (journal), Section 5.2 and Figure 4"
 PUBLISHED = "trained on a picture of {kind} stripes, the filters are at right angles to the stripes"

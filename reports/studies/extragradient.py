@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.error_axis import at_or_below_bar, has_error
 from reports.instances import Group, group
@@ -15,7 +16,6 @@ from reports.rounding import ABSENT, error, scientific
 from reports.studies._curves import Line, Panel, draw, largest_bar
 from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
-from reports.tables import Column, Table
 
 SOURCE = "Lecouat, Ponce & Mairal, Table 2"
 METRIC = "Theirs is the PSNR of test pictures after training, ours the distance to the equilibrium's own hypergradient."

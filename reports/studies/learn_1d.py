@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.aligned import Column, Table
 from bench.learning.outcome import LEARNED, NOISY
 from reports.published import published_rows
 from reports.rounding import ABSENT
@@ -25,7 +26,6 @@ from reports.studies._learning import (
     transform_figure,
 )
 from reports.study import Claim, Study, Verdict
-from reports.tables import Column, Table
 from reports.trainings import Group
 from reports.trainings_table import NAMES
 

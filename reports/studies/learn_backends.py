@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.aligned import Column, Table
 from reports.rounding import ABSENT, plain, scientific
 from reports.studies._learning import curves_figure, losses, psnr_table
 from reports.study import Claim, Study, Verdict
-from reports.tables import Column, Table
 from reports.trainings import Group, Training
 
 SOURCE = "Crockett & Fessler, journal, Theorems 3.1 and 3.2"

@@ -10,6 +10,7 @@ from statistics import correlation
 
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.record import Record, Status
 from reports.error_axis import has_error
 from reports.instances import Group, group
@@ -21,7 +22,6 @@ from reports.studies._curves import Line, Panel, draw, largest_bar
 from reports.studies._fits import Fit, error, power, rate, telling, written
 from reports.study import Claim, Study, StudyFigure, Verdict, judged, not_measured
 from reports.style import Look
-from reports.tables import Column, Table
 
 REVIEW = "Crockett & Fessler, section 4.5, citing [116], [117]"
 GRAZZI = "Grazzi et al., ICML 2020"

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.error_axis import has_error
 from reports.instances import group
@@ -18,7 +19,6 @@ from reports.studies._curves import Line, Panel, draw
 from reports.studies._fits import ROUNDING, Fit, floor, rate, written
 from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
-from reports.tables import Column, Table
 
 SOURCE = "PUDLE"
 DEC, AE_LASSO, AE_LS = "pudle_dec", "pudle_ae_lasso", "pudle_ae_ls"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.cells import angle as written_angle
 from reports.error_axis import has_error
@@ -17,7 +18,6 @@ from reports.studies._curves import Line, Panel, draw
 from reports.studies._fits import Fit, floor, power, rate, written
 from reports.study import Claim, Study, StudyFigure, Verdict, judged, not_measured
 from reports.style import Look
-from reports.tables import Column, Table
 
 SOURCE = "Crockett & Fessler, Figure 5.1"
 ROOT = 0.5

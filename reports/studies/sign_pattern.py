@@ -9,12 +9,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from bench.aligned import Column, Table
 from bench.record import Record, Status
 from reports.published import published_rows
 from reports.rounding import ABSENT, scientific, upper_bound
 from reports.study import Claim, Study, StudyFigure, Verdict, judged, not_measured
 from reports.style import MARKERS, PAGE_INCHES, Look, legend_below, literal, say_not_measured
-from reports.tables import Column, Table
 
 SOURCE = "BLORC journal, Section 3.2.3"
 KEPT = "pattern_kept_share_"

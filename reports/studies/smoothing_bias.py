@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from bench.aligned import Column, Table
 from bench.record import Record
 from reports.cells import relative_error, time
 from reports.error_axis import has_error
@@ -18,7 +19,6 @@ from reports.studies._curves import Line, Panel, draw, largest_bar
 from reports.studies._fits import Fit, error, power, telling, written
 from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
-from reports.tables import Column, Table
 
 BLORC = "BLORC, journal, section 2.2, on [55], [13]"
 NEAR_KINKS = "BLORC, journal, section 2.2 (systems.md B47)"
