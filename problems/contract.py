@@ -13,16 +13,23 @@ from __future__ import annotations
 import abc
 import enum
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pydantic
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from problems.penalties import L1, Penalty, SmoothPenalty
+
+LANCZOS_STEPS = 50
+"""Of `operator_norm`."""
+SQUARES_VANISH = 1e-15
+"""Length of a vector below which a sum of squares may lose digits; float32 has numbers down to 1e-38."""
 
 Theta = dict[str, Tensor]
 """The upper level's variables by name, shared by every sample of the batch."""
@@ -239,21 +246,46 @@ def input_sha256(problem: Problem) -> str:
 
 
 def operator_norm(matvec: Callable[[Tensor], Tensor], rmatvec: Callable[[Tensor], Tensor], like: Tensor) -> float:
-    """||K||_2 by 50 power iterations from a fixed start, rounded up by 2 %: an upper bound in practice.
+    """||K||_2, rounded up by 2 %: an upper bound, but for a chance below 1e-4 where K has 1e8 columns, less for fewer.
 
-    `like` is one sample of the input, shape (1, n). Costs 50 products with K and with its transpose.
+    It is the largest singular value of the bidiagonal matrix that Golub and Kahan's process leaves from a normal
+    vector, always the same. Of k steps its square is within 4 % of ||K||^2, however K's singular values lie, but for a
+    chance of 1.65 sqrt(n) exp(-0.2 (2 k - 1)) (Kuczynski and Wozniakowski 1992, theorem 4.1). A power iteration has no
+    such bound: it is late where they lie close together, and a start that is no random one may miss the largest.
+
+    `like` is one sample of the input, shape (1, n). Costs k = 50 products with K and with its transpose. NaN where K
+    has an entry that is not finite.
     """
     with torch.no_grad():
-        v = torch.cos(torch.arange(like.numel(), dtype=like.dtype, device=like.device) ** 2).reshape(like.shape)
-        norm = 0.0
-        for _ in range(50):
-            length = float(v.norm())
-            if length == 0.0:
-                return 0.0
-            image = matvec(v / length)
-            norm = float(image.norm())
-            v = rmatvec(image)
-        return 1.02 * norm
+        drawn = np.random.default_rng(0).normal(size=tuple(like.shape))
+        v, _ = _unit(torch.from_numpy(drawn).to(like.device, like.dtype))
+        u, alpha = _unit(matvec(v))
+        diagonal, above = [alpha], list[float]()
+        while len(diagonal) < LANCZOS_STEPS and alpha > 0.0:
+            v_next, beta = _unit(torch.sub(rmatvec(u), v, alpha=alpha))
+            if not beta > torch.finfo(like.dtype).eps * max(diagonal):
+                break  # no other direction is left
+            v = v_next
+            u, alpha = _unit(torch.sub(matvec(v), u, alpha=beta))
+            diagonal.append(alpha)
+            above.append(beta)
+    largest = max(diagonal + above)
+    if not all(map(math.isfinite, diagonal + above)):
+        return math.nan
+    bidiagonal = np.diag(diagonal) + np.diag(above, 1)
+    return 1.02 * largest * float(np.linalg.norm(bidiagonal / largest, 2)) if largest else 0.0
+
+
+def _unit(v: Tensor) -> tuple[Tensor, float]:
+    """v / ||v|| and ||v||, also where its squares overflow or vanish; v itself and 0 where it is zero."""
+    length = float(v.norm())
+    if SQUARES_VANISH < length < 1 / SQUARES_VANISH:
+        return v / length, length
+    peak = float(v.abs().max())
+    if not 0.0 < peak < math.inf:
+        return v, peak
+    scaled, length = _unit(v / peak)
+    return scaled, peak * length
 
 
 def transform_norm(problem: Problem, theta: Theta) -> float:

@@ -22,7 +22,8 @@ class GameGradient(FirstOrder):
     """x <- x - eta H(x), H(x) = F(x) + M phi'(K x) (Lecouat, Ponce and Mairal, (6) and (7)), eta = step / L.
 
     L = ||F_x|| + max phi'' ||M|| ||K||. A step costs one H, two products. Where H is a gradient it converges for
-    step < 2. Elsewhere eta < 2 mu / L^2 is the bound in general, mu the strong monotonicity, and a rotating H needs it.
+    step < 2; at 2 what lies at the top of the spectrum would only change its sign. Elsewhere eta < 2 mu / L^2 is the
+    bound in general, mu the strong monotonicity, and a rotating H needs it.
     In the pixel games of tv_game every step up to 1 is a contraction in the maximum norm, by 1 - eta, however
     asymmetric the weights: I - eta H' has entries >= 0 and row sums 1 - eta. Slow for a large alpha, as eta falls like
     1 / alpha.
@@ -31,7 +32,7 @@ class GameGradient(FirstOrder):
     requires: ClassVar[Structure] = Structure.SMOOTH
     stationary: ClassVar[bool] = True
 
-    step: Annotated[float, pydantic.Field(gt=0, le=2)] = 1.0
+    step: Annotated[float, pydantic.Field(gt=0, lt=2)] = 1.0
     """eta L."""
 
     def bind(self, problem: Problem, theta: Theta) -> GameGradientIteration:

@@ -11,6 +11,7 @@ from torch import Tensor
 from methods.solvers._affine import origin
 from methods.solvers._pseudo_gradient import lipschitz_constant, pseudo_gradient, smooth
 from methods.solvers.contract import FirstOrder, Iteration, Point
+from methods.solvers.extragradient import DEFAULT_STEP as EXTRAGRADIENT_STEP
 from problems.contract import Problem, Structure, Theta
 
 
@@ -26,7 +27,8 @@ class ScheduledGradientIteration(Iteration[State]):
 
     def __init__(self, problem: Problem, theta: Theta, look_ahead: bool) -> None:
         self._problem, self._theta, self._look_ahead = problem, theta, look_ahead
-        self._step_size = None if "eta" in theta else 1.0 / lipschitz_constant(problem, theta)
+        step = EXTRAGRADIENT_STEP if look_ahead else 1.0
+        self._step_size = None if "eta" in theta else step / lipschitz_constant(problem, theta)
 
     def start(self, warm: Point | None = None) -> State:
         x = origin(self._problem, self._theta) if warm is None else warm.x
@@ -57,8 +59,10 @@ class ScheduledGradient(FirstOrder):
     theta["eta"] and theta["alpha"] hold an entry for each iteration, which an unrolled gradient differentiates; the
     last is used from there on, and alone says which problem is solved. Where theta has no eta it is 1 / L, as in
     `game_gradient`; where it has no alpha all H_t are H. With `look_ahead` x <- x - eta_t H_t(x - eta_t H_t(x)), twice
-    the cost. Nothing keeps a learned eta_t from diverging; for pixel games every eta_t (1 + alpha_t max_j sum_k a_jk)
-    up to 1 contracts. The map changes from step to step: it can be unrolled, but has no fixed point to differentiate.
+    the cost, and without an eta the step of `extragradient`. Nothing keeps a learned eta_t from diverging, or with
+    `look_ahead` from standing still at 1 / L; for pixel games every eta_t (1 + alpha_t max_j sum_k a_jk) up to 1
+    contracts without it. The map changes from step to step: it can be unrolled, but has no fixed point to
+    differentiate.
     """
 
     requires: ClassVar[Structure] = Structure.SMOOTH
