@@ -59,7 +59,7 @@ def _rounding(p: Vector, a: Vector, x: Vector, u: Vector, H: Matrix, b: Vector, 
 
 
 def adjoint(level: LowerLevel, base: Solved, g: Vector) -> tuple[Vector, Float[np.ndarray, " k"]]:
-    """(p, a) of the transposed saddle system (DESIGN, section 2); the shortest where the cosupport is dependent."""
+    """(p, a) of the transposed saddle system (problems/README.md); the shortest where the cosupport is dependent."""
     n, on = len(base.x), base.on
     H, K0, M0 = (part.astype(float) for part in (level.H, level.K[on], level.M[:, on]))
     # Blocks of equal size, so that the cut-off does not depend on units.

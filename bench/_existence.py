@@ -29,7 +29,7 @@ def derivative_exists(
 
         <a, dK x*> = 0 for all a in ker K0^T,    <p, dM u> = 0 for all u in ker M0,    dK = DK[d], dM = DM[d],
 
-    with p of the saddle system at any of its solutions (DESIGN, section 2: pullback(0, a) and the part of
+    with p of the saddle system at any of its solutions (problems/README.md: pullback(0, a) and the part of
     pullback(p, 0) that is linear in u). Sufficient where the certificates with |u| < 1 on the cosupport are not empty;
     everywhere true where there is no defect. Costs four pull-backs per row of the cosupport.
     """

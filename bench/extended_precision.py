@@ -43,7 +43,7 @@ class ExtendedGradient:
 
 
 def gradient_in_extended_precision(problem: Problem) -> ExtendedGradient:
-    """dL/dtheta of a single pair from the saddle system and its adjoint (DESIGN, section 2), solved to 40 digits.
+    """dL/dtheta of a single pair from the saddle system and its adjoint (problems/README.md), solved to 40 digits.
 
         [ H  M0 ] [x ]   [b - M s]        [ H^T  K0^T ] [p]   [g_x]
         [ K0  0 ] [u0] = [   0   ],       [ M0^T  0   ] [a] = [ 0 ],     dL = g_theta - d/dtheta [<p, F + Mu> + <a, Kx>]

@@ -1,4 +1,4 @@
-"""The ending of every implicit method: one pull-back of its adjoint variables (DESIGN, section 2)."""
+"""The ending of every implicit method: one pull-back of its adjoint variables (problems/README.md)."""
 
 from __future__ import annotations
 

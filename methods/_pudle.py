@@ -22,7 +22,7 @@ class PudleGradient(Method):
     lambda_t), from z_0 = 0 or a warm start, which is a constant.
 
     lambda_t = lambda beta^t where `decay` is beta, and a hard threshold stands in for the soft one where it is given
-    (section 4; systems.md P18, P19). Then z_T tends to something else than the lasso's code, by intent: both are to
+    (section 4; P.4). Then z_T tends to something else than the lasso's code, by intent: both are to
     bring the gradient nearer to that of the true dictionary, and further from that of the problem stated here.
     """
 
@@ -31,7 +31,7 @@ class PudleGradient(Method):
     batched: ClassVar[bool] = True
 
     steps: Annotated[int, pydantic.Field(ge=1)] = 200
-    """T (settings.md P.6)."""
+    """T (readings.md P.6)."""
     alpha: Annotated[float, pydantic.Field(gt=0)] | None = None
     """Step of the encoder, a constant that is not differentiated. Left out, 1/L, L the largest eigenvalue of F_x. The
     paper's 0.2 (P.6) is above the 1/L of its dictionaries (0.17), which its theory assumes it to be below, and below

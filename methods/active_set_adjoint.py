@@ -19,7 +19,7 @@ from problems.contract import Problem, Structure, Theta, scales
 
 
 class ActiveSetAdjoint(FromSolution):
-    """One saddle system and one pull-back (DESIGN section 2; it equals J 3.4 and 3.5, with fewer numbers).
+    """One saddle system and one pull-back (problems/README.md; it equals J 3.4 and 3.5, with fewer numbers).
 
     Invariant: near theta the rows K0 on the cosupport stay at zero and the signs of the others stay, so x* solves
     linear equations, and their adjoint is

@@ -15,7 +15,7 @@ from problems.contract import Problem, Structure, Theta
 
 
 class FiniteDifferences(FromSolution):
-    """Central differences of L, theta changed entry by entry (J section 5.3; systems.md B36).
+    """Central differences of L, theta changed entry by entry (BLORC, journal, section 5.3).
 
     Two warm-started solves per coordinate of theta: 2 k n solves for W. The error is truncation, O(step^2) while no
     sign changes within the step and O(1) beyond, plus the solver's error divided by the step. It is not the suite's

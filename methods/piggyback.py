@@ -36,7 +36,7 @@ class Piggyback(Method):
                                       a <- [|v| < 1] (a + sigma K p_bar)  p <- R (p - tau (M a - g_x))
 
     so that the adjoint step is the derivative of the primal-dual one at v; x_bar = 2 x+ - x, p_bar likewise. At the
-    limit (p, a) solves the saddle system of DESIGN, section 2, and the gradient is its pull-back. Nothing is recorded
+    limit (p, a) solves the saddle system of problems/README.md, and the gradient is its pull-back. Nothing is recorded
     along the way.
 
     Time: per step 4 n k and, unless F(x) = x - y, 2 n^2 per sample, twice those of the solver `pdhg`; the gradient is a

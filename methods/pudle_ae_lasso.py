@@ -10,7 +10,7 @@ from problems.synthesis_lasso import SynthesisLasso
 
 
 class PudleAeLasso(Backpropagated):
-    """g_ae-lasso = d/dD [1/2 ||A D z_T - y||^2 + lambda ||z_T||_1] with z_T = z_T(D) (PUDLE, (8); systems.md P07).
+    """g_ae-lasso = d/dD [1/2 ||A D z_T - y||^2 + lambda ||z_T||_1] with z_T = z_T(D) (PUDLE, (8)).
 
     Time: T steps of ISTA and about twice that back; memory O(T) codes per sample.
 

@@ -10,7 +10,7 @@ from problems.synthesis_lasso import SynthesisLasso
 
 
 class PudleAeLs(Backpropagated):
-    """g_ae-ls = d/dD of the loss without lambda ||z||_1, at z_T = z_T(D) (PUDLE, (8); systems.md P08).
+    """g_ae-ls = d/dD of the loss without lambda ||z||_1, at z_T = z_T(D) (PUDLE, (8)).
 
     Time: T steps of ISTA and about twice that back; memory O(T) codes per sample.
 

@@ -10,7 +10,7 @@ from problems.contract import Problem, Theta
 
 
 class PudleDec(PudleGradient):
-    """g_dec = d/dD loss(z_T, D) at fixed z_T, for the lasso (D z_T - y) z_T^T (PUDLE, (8); systems.md P06).
+    """g_dec = d/dD loss(z_T, D) at fixed z_T, for the lasso (D z_T - y) z_T^T (PUDLE, (8)).
 
     Time: T steps of ISTA, and one product more; memory: two codes per sample. Nothing is recorded.
 

@@ -16,7 +16,7 @@ from problems.contract import Problem, Structure, Theta
 class TorchClosedForm(FromSolution):
     """Reverse mode through x*(W) = P (y - W_pm^T s), P = I - W_0^+ W_0, at fixed signs (J 3.2 and section 5.3).
 
-    Section 5.3 of the journal calls the differentiated equation (3.1); the closed form is (3.2) (settings.md X22).
+    Section 5.3 of the journal calls the differentiated equation (3.1); the closed form is (3.2) (readings.md X.22).
     Cost per sample: a differentiated pseudo-inverse, O(n m^2) for m rows in W_0, and O(n^2) numbers in the graph.
     Fails where W_0 is rank-deficient (the derivative of pinv assumes a constant rank) and on kinks.
     """

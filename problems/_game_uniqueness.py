@@ -10,7 +10,7 @@ sum_C c_j (M u)_j >= sum_C c_j (M u')_j, and as x = y - M u, d sum_C c_j <= 0: a
 
 The same holds wherever such c exist on the cycles of flat pairs too: for symmetric weights always, and for those that
 `_can_be_made_symmetric` of tv_game.py knows. Without them a cycle of flat pairs with |u| < 1 leaves x_C free, a
-continuum of equilibria (DESIGN, section 2; `continuum` in tv_game.py).
+continuum of equilibria (README.md; `continuum` in tv_game.py).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Settings(pydantic.BaseModel):
     scale: Annotated[float, pydantic.Field(allow_inf_nan=False)] = 1.0
     """What the transform is multiplied by: the weight of the l1 term."""
     fidelity: Literal["half", "full"] = "half"
-    """Data term 1/2 ||Ax - y||^2 (J 3.1) or ||Ax - y||^2 (J 1.6b); settings.md X1."""
+    """Data term 1/2 ||Ax - y||^2 (J 3.1) or ||Ax - y||^2 (J 1.6b); readings.md X.1."""
     forward: operators.Forward = "identity"
     noise: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.1
     """Standard deviation of the noise in y."""
@@ -46,7 +46,7 @@ class Settings(pydantic.BaseModel):
     """Amplitude of a slow cosine in x_true, one-dimensional signals only; 0 gives the paper's signals. Without it
     x_true is constant on the pieces of any x* that jumps wherever x_true does, and the adjoint variable `a` is 0."""
     jumps: Positive | None = None
-    """Of a piecewise-constant signal; left out, 2 to 6. This and the next two are U6: the papers state none of them."""
+    """Of a piecewise-constant signal; left out, 2 to 6. The papers state neither this nor the next two (U.6)."""
     jumps_between_samples: bool | None = None
     """Left out, no: a jump falls inside a cell, and its sample takes a value between the two levels."""
     lowest: Annotated[float, pydantic.Field(ge=-1, lt=1)] | None = None

@@ -1,6 +1,6 @@
 """The lower level, as every family states it and every method sees it.
 
-All families are one inclusion, with g a separable penalty (DESIGN, section 2):
+All families are one inclusion, with g a separable penalty (README.md beside this file):
 
     0 in F(x; theta) + M(theta) dg(K(theta) x),        M = K^T whenever the lower level is a minimisation.
 

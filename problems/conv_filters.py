@@ -30,7 +30,7 @@ Sides = tuple[Positive, Positive]
 Size = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 EPSILON = {"corner_rounded": 0.01, "student_t": 0.01, "log_sum": 1.0}
-"""What the paper takes (Appendix D, settings.md R1) or prints (section 6.1)."""
+"""What the paper takes (Appendix D, readings.md R.1) or prints (section 6.1)."""
 OF_FORWARD = {"sampling": image_operators.SAMPLING, "spokes": ("fourier_radial",), "blur_deviation": ("blur",)}
 
 
@@ -128,7 +128,7 @@ class ConvFilters(Pairs):
     pixels; F_x those of A. Memory is K N + S N numbers per sample.
 
     x* need not be unique where A is not injective or phi is not convex. With l1 the rows of K on the cosupport are
-    dependent as soon as filters of mean zero overlap there: see DESIGN section 2 for where the derivative exists.
+    dependent as soon as filters of mean zero overlap there: see README.md for where the derivative exists.
     """
 
     settings_type = Settings

@@ -165,7 +165,7 @@ def generic(asked: Asked) -> Hard:
 
 @_instance
 def one_sample(asked: Asked) -> Hard:
-    """n = 1 (settings.md J25): w = 0.3, y = 1, x_true = 1/4. x* = y - w, and dL/dw = -(y - w - x_true) = -0.45."""
+    """n = 1 (readings.md J.25): w = 0.3, y = 1, x_true = 1/4. x* = y - w, and dL/dw = -(y - w - x_true) = -0.45."""
     if asked.n != 1:
         raise ValueError(f"one_sample has n = 1, not {asked.n}")
     return Hard(np.array([[0.3]]), np.array([1.0]), np.array([0.25]), np.array([0.7]))

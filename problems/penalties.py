@@ -62,7 +62,7 @@ class L1(Penalty):
 
 @dataclass(frozen=True)
 class CornerRoundedL1(SmoothPenalty):
-    """phi(z) = sqrt(z^2 + epsilon^2) (Crockett and Fessler, equation CR1N; systems.md R04)."""
+    """phi(z) = sqrt(z^2 + epsilon^2) (Crockett and Fessler, equation CR1N)."""
 
     convex: ClassVar[bool] = True
 
@@ -110,7 +110,7 @@ class MoreauL1(SmoothPenalty):
 
 @dataclass(frozen=True)
 class Quadratic(SmoothPenalty):
-    """phi(z) = z^2 (Crockett and Fessler, sections 2.3 and 5.1; systems.md R115): x* solves a linear system."""
+    """phi(z) = z^2 (Crockett and Fessler, sections 2.3 and 5.1): x* solves a linear system."""
 
     convex: ClassVar[bool] = True
 
@@ -130,7 +130,7 @@ class Quadratic(SmoothPenalty):
 
 @dataclass(frozen=True)
 class LogSum(SmoothPenalty):
-    """phi(z) = log(1 + (z / epsilon)^2) (Crockett and Fessler, section 6.1, with epsilon = 1; systems.md R113).
+    """phi(z) = log(1 + (z / epsilon)^2) (Crockett and Fessler, section 6.1, with epsilon = 1).
 
     Not convex: phi'' is negative beyond epsilon, down to -1/8 of its peak.
     """
@@ -157,7 +157,7 @@ class LogSum(SmoothPenalty):
 @dataclass(frozen=True)
 class StudentT(SmoothPenalty):
     """phi(z) = log(10 epsilon + sqrt(z^2 + epsilon^2)), which Crockett and Fessler, section 6.1, call the Student-t
-    function (systems.md R114; settings.md X60: the density's own logarithm is `LogSum` with epsilon = sqrt(2)).
+    function (readings.md X.60: the density's own logarithm is `LogSum` with epsilon = sqrt(2)).
 
     Not convex: phi'' is negative beyond 2.25 epsilon.
     """

@@ -1,4 +1,4 @@
-"""Clean one-dimensional signals, peak 1, one generator per kind (settings.md J12, J13, and the gaps U6).
+"""Clean one-dimensional signals, peak 1, one generator per kind (readings.md J.12, J.13, and the gaps U.6).
 
 Every generator draws one signal of length n from a numpy random generator.
 """
@@ -17,7 +17,7 @@ Signal = Float[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Pieces:
-    """What the papers leave open of a piecewise-constant signal (U6)."""
+    """What the papers leave open of a piecewise-constant signal (U.6)."""
 
     jumps: int | None = None
     """How many; None: 2 to 6, at random."""

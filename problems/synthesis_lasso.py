@@ -30,7 +30,7 @@ class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     m: Positive = 32
-    """Samples per signal: the length of an atom (settings.md P.5: 50)."""
+    """Samples per signal: the length of an atom (readings.md P.5: 50)."""
     p: Positive = 16
     """Atoms, the columns of D, and unknowns of a code (P.5: 100)."""
     nonzeros: Positive = 3
@@ -88,7 +88,7 @@ class SynthesisLasso(Pairs, AutodiffProblem):
         """Signals x_true = D_true z_true with sparse codes (P.5). Pair i depends on the seed and on i alone.
 
         Columns of D_true have unit length. Nonzero entries of z_true are uniform in (1, 2), each with a random sign:
-        the paper does not say whether its own have one (settings.md U.20).
+        the paper does not say whether its own have one (readings.md U.20).
         """
         m, p = settings.m, settings.p
         rng = np.random.default_rng([settings.seed, 0])

@@ -75,7 +75,7 @@ def _means(sigma: float, scores: Sequence[Score], tried: Sequence[Score]) -> Tab
     notes = [
         "Over pictures: standard deviation of the pictures' PSNR, each a mean over the seeds; over seeds: of one "
         "picture's PSNR, the root mean square over pictures.",
-        "Tuned for the highest mean PSNR on these very pictures, as the paper's baselines were (settings.md J.21).",
+        "Tuned for the highest mean PSNR on these very pictures, as the paper's baselines were (readings.md J.21).",
     ]
     if any(row[1].endswith(AT_AN_END) for row in rows):
         notes.append("At an end: the least or the greatest value that was tried; a further one may be better.")

@@ -1,6 +1,6 @@
 """BLORC's Table 4 as printed, what the paper leaves open about it, and what our reference says of its 3e-9.
 
-Short names as in settings.md: J is the journal paper, I the ICASSP paper, whose table has the same twelve numbers.
+Short names as in readings.md: J is the journal paper, I the ICASSP paper, whose table has the same twelve numbers.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def table_4() -> list[PublishedRow]:
 def is_papers_instance(group: Group) -> bool:
     """Whether this is Table 4's problem, denoising with the gradient at W = I, under one reading of the half.
 
-    `||x - y||^2 + ||x||_1` is also `1/2 ||x - y||^2 + ||W x||_1` at W = I/2 (settings.md X1), so that one counts.
-    Signals, noise and number of pairs are free: the paper does not say which signals they are (U2).
+    `||x - y||^2 + ||x||_1` is also `1/2 ||x - y||^2 + ||W x||_1` at W = I/2 (readings.md X.1), so that one counts.
+    Signals, noise and number of pairs are free: the paper does not say which signals they are (U.2).
     """
     own = group.parameters
     weights = (1.0, 0.5) if own.get("fidelity", "half") == "half" else (1.0,)
@@ -100,23 +100,23 @@ def _distance_from_defaults(record: Record) -> tuple[bool, bool, bool, bool, flo
 
 
 OPEN_QUESTIONS = {
-    "U1": "The paper does not name the norm of its “error” (maximum, Frobenius, mean, relative), nor the step of the "
+    "U.1": "The paper does not name the norm of its “error” (maximum, Frobenius, mean, relative), nor the step of the "
     "finite differences it is measured against. We print the relative Frobenius error and the largest absolute error.",
-    "U2": "The paper does not say whether its time includes the ADMM solve, the sign search, the pseudo-inverse or the "
-    "set-up of the CVXPY problem, on which hardware, and whether a call is one pair or a batch; nor whether n = 36 "
+    "U.2": "The paper does not say whether its time includes the ADMM solve, the sign search, the pseudo-inverse or "
+    "the set-up of the CVXPY problem, on which hardware, and whether a call is one pair or a batch; nor whether n = 36 "
     "stands for 6 x 6 patches or for one-dimensional signals. We print the gradient "
     "alone and solve + gradient; setting up stands apart, as prepare, in the table of all cells.",
-    "U3": "The paper does not say whether CVXPY ran with diffcp's default tolerances; its errors of 1e-5 would fit.",
-    "X1": "The lower level is printed without a half in J (1.6b), J Algorithm 4.1 and I (2), and with it in J (3.1), J "
-    "Theorem 3.1 and I (3). The closed form and its gradients hold only with the half; dropping it is the same as "
+    "U.3": "The paper does not say whether CVXPY ran with diffcp's default tolerances; its errors of 1e-5 would fit.",
+    "X.1": "The lower level is printed without a half in J (1.6b), J Algorithm 4.1 and I (2), and with it in J (3.1), "
+    "J Theorem 3.1 and I (3). The closed form and its gradients hold only with the half; dropping it is the same as "
     "replacing W by W/2. Each table states its data term.",
-    "X17": "The memory row of the paper's Table 1 charges minimizer methods and unrolling O(N^3) for a stored "
+    "X.17": "The memory row of the paper's Table 1 charges minimizer methods and unrolling O(N^3) for a stored "
     "Jacobian, which vector-Jacobian products do not need, and counts for BLORC only the gradient of W. We print the "
     "peak that was measured.",
-    "X18": "BLORC is called free of approximation, yet its x* comes from finitely many ADMM steps and a threshold. The "
-    "KKT residual of the x* that each gradient was taken at stands in the tables.",
+    "X.18": "BLORC is called free of approximation, yet its x* comes from finitely many ADMM steps and a threshold. "
+    "The KKT residual of the x* that each gradient was taken at stands in the tables.",
 }
-"""What settings.md notes about Table 4, by its item."""
+"""What readings.md notes about Table 4, by its item."""
 
 
 def said_of_the_error(groups: list[Group]) -> list[str]:
@@ -189,6 +189,6 @@ def _conclusion(clauses: list[str]) -> str:
     if SMALLER in judged:
         return (
             " Where ours is smaller, the printed number is likely the error of the paper's finite differences "
-            "(settings.md U1 derives 1e-9 to 1e-8 for central differences in double precision), not the formula's."
+            "(readings.md U.1 derives 1e-9 to 1e-8 for central differences in double precision), not the formula's."
         )
     return ""

@@ -1,7 +1,7 @@
 """The exact solution and gradient of a small analysis-l1 instance, by a conic solver and one linear system.
 
 Shares nothing with the methods under test: Clarabel through cvxpy's own front end gives the sign pattern, the saddle
-system of DESIGN section 2 in numpy gives (x*, u) and (p, a), and the certificate is checked.
+system of problems/README.md in numpy gives (x*, u) and (p, a), and the certificate is checked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plug-in methods for the tests of the harness: one right answer, by a formula, and ways to spoil it.
 
 For W = s I and A = I the lower level separates: x* = sign(y) max(|y| - s, 0), u = (y - x*) / s, and the hypergradient
-is -(u p^T + a x*^T) with p = g on the support, a = g / s off it (DESIGN, section 2).
+is -(u p^T + a x*^T) with p = g on the support, a = g / s off it (problems/README.md).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def pair_weights(n: int, starts: np.ndarray, ends: np.ndarray, a: np.ndarray) ->
 
 
 def softmax_weights(settings: Settings, guide: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """A of bilateral weights at sigma = (sigma_d, sigma_r), or of non-local ones at kappa (settings.md L.2)."""
+    """A of bilateral weights at sigma = (sigma_d, sigma_r), or of non-local ones at kappa (readings.md L.2)."""
     n, apart = settings.n, distances(settings)
     A = np.zeros((n, n))
     for j in range(n):

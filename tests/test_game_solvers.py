@@ -218,7 +218,7 @@ def test_forward_and_reverse_unrolling_agree() -> None:
 
 @pytest.mark.parametrize("form", ["long", "short"])
 def test_barzilai_borwein_steps_are_those_of_the_quadratic(form: Any) -> None:
-    """H(x) = J x - y with J = D^T D: ||s||^2 / ||D s||^2 and ||D s||^2 / ||D^T D s||^2 (settings.md X.53)."""
+    """H(x) = J x - y with J = D^T D: ||s||^2 / ||D s||^2 and ||D s||^2 / ||D^T D s||^2 (readings.md X.53)."""
     problem = build(n=8, penalty="quadratic", symmetric=True, pairs=1)
     A, y = offset_weights(problem.settings, problem.theta0()["a"].numpy()), problem.y[0].numpy()
     J = np.eye(8) + 2 * (np.diag(A.sum(1)) - A)

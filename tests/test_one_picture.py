@@ -21,7 +21,7 @@ FROM_CAMERA = {"signal": "patches", "n": 64, "picture": "camera", "stride": 7}
 
 
 def test_the_stripes_of_the_paper_have_1296_patches_on_their_grid() -> None:
-    """256 pixels, 8 x 8, stride 7: 36 positions a side (settings.md J.17)."""
+    """256 pixels, 8 x 8, stride 7: 36 positions a side (readings.md J.17)."""
     picture = images.picture("stripes_vertical", None)
     rng = np.random.default_rng(0)
     own = images.grid_patches(picture, 8, 7, 1296, rng).reshape(-1, 8, 8)

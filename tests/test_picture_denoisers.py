@@ -41,7 +41,7 @@ def test_a_pixel_is_the_mean_of_the_patches_that_hold_it():
 
 
 def test_the_last_patch_ends_with_the_picture():
-    """256 pixels, 8 x 8, stride 7: the paper's 36 positions a side (settings.md J17), and one for what they leave."""
+    """256 pixels, 8 x 8, stride 7: the paper's 36 positions a side (readings.md J.17), and one for what they leave."""
     assert corners(256, 8, 7).tolist() == [*range(0, 36 * 7, 7), 248]
 
 

@@ -189,7 +189,7 @@ def test_signals_have_peak_one_and_noise_its_deviation(signal: Any, n: int) -> N
     ],
 )
 def test_x_true_is_not_aligned_with_the_pieces_of_the_reconstruction(signal: Any, transform: Any, scale: float) -> None:
-    """Where it is, a = W0^{+T} (x* - x_true) vanishes and a gradient without it looks exact (DESIGN, section 2)."""
+    """Where it is, a = W0^{+T} (x* - x_true) vanishes and a gradient without it looks exact (problems/README.md)."""
     problem = AnalysisL1.build(Settings(signal=signal, transform=transform, scale=scale, n=36, pairs=10))
     for sample in range(10):
         truth = analysis_l1_truth.solve(problem, problem.W.numpy(), sample)

@@ -199,7 +199,7 @@ EPSILONS = {"corner_rounded": 0.3, "log_sum": 0.5, "student_t": 0.2, "quadratic"
 
 @pytest.mark.parametrize("weights", ["inside", "outside"])
 def test_hypergradient_of_the_quadratic_penalty_against_its_closed_form(weights: Any) -> None:
-    """x* = (I + M diag(phi'') K)^-1 y with explicit matrices (systems.md R21), its loss differenced; then section 2's
+    """x* = (I + M diag(phi'') K)^-1 y with explicit matrices (the review, section 2.3), its loss differenced; then the
     adjoint through the family's own products."""
     problem = build(shape=(4, 5), filter_size=(2, 2), penalty="quadratic", weights=weights, log_weight=-1.0, pairs=3)
     theta = away_from_start(problem)

@@ -66,7 +66,7 @@ def roundings_of(problem):
 
 @pytest.mark.parametrize("w", [0.3, -0.3, 0.9, 1.2, -1.7])
 def test_scalar_case_of_the_paper(w):
-    """settings.md J25: x* = y - |w| for |w| <= y, else 0; dL/dw = -sign(w) (x* - x_true), or 0."""
+    """readings.md J.25: x* = y - |w| for |w| <= y, else 0; dL/dw = -sign(w) (x* - x_true), or 0."""
     y, x_true = 1.0, 0.25
     reference = reference_for(one_pair([[w]], [y], [x_true]), "coordinates", 0, None)
     truth = -np.sign(w) * (y - abs(w) - x_true) if abs(w) <= y else 0.0
@@ -77,7 +77,7 @@ def test_scalar_case_of_the_paper(w):
 
 @pytest.mark.parametrize(("w", "ahead", "behind"), [(1.0, 0.0, 0.25), (0.0, -0.75, 0.75), (-1.0, -0.25, 0.0)])
 def test_kinks_of_the_scalar_case(w, ahead, behind):
-    """J25 lists w = y, -y and w = 0 as kinks of the loss; the slopes on either side are those of the formula there."""
+    """J.25 lists w = y, -y and w = 0 as kinks of the loss; the slopes on either side are those of the formula there."""
     reference = reference_for(one_pair([[w]], [1.0], [0.25]), "coordinates", 0, None)
     assert (reference.verdict, reference.usable.any(), reference.kink.all()) == ("kink", False, True)
     assert abs(reference.ahead[0] - ahead) <= reference.bars[0] + 1e-15
@@ -172,7 +172,7 @@ def test_forward_matrix_against_the_conic_solver_alone(forward, fidelity):
 
 
 def test_rank_deficient_cosupport_is_said():
-    """A repeated row: no derivative for a general change of W (settings.md X9), and the defect counted."""
+    """A repeated row: no derivative for a general change of W (readings.md X.9), and the defect counted."""
     W = np.concatenate([0.4 * np.eye(4), 0.4 * np.eye(4)[:1]])
     reference = reference_for(one_pair(W, [0.2, 1.0, -0.1, 0.9], [0.5, 0.5, 0.5, 0.5]), "coordinates", 0, None)
     assert (reference.verdict, reference.cosupport_rank_defect, reference.margin_dual) == ("kink", 1, None)

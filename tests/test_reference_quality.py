@@ -93,7 +93,7 @@ def test_one_sided_sweeps_beside_a_kink() -> None:
 
 
 def test_there_is_none_where_there_is_no_derivative() -> None:
-    found = reference_for(one_pair([[1.0]], [1.0], [0.25]), "coordinates", 0, None)  # |w| = y, a kink (settings.md J25)
+    found = reference_for(one_pair([[1.0]], [1.0], [0.25]), "coordinates", 0, None)  # |w| = y, a kink (J.25)
     assert (found.verdict, found.swept, found.sweep) == ("kink", None, None)
 
 

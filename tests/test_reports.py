@@ -590,7 +590,7 @@ def test_the_report_states_the_machine_the_command_and_what_is_open(written: tup
     text = (written[1][0].parent / "report.md").read_text()
     for part in ("python -m bench run bench/configs/table4.toml", "8.0 GiB", "3.11.9", "numpy 2.4.0", "0123abc with"):
         assert part in text
-    for item in ("U1", "U2", "U3", "X1", "X17", "X18"):
+    for item in ("U.1", "U.2", "U.3", "X.1", "X.17", "X.18"):
         assert f"**{item}**" in text
     assert "# Table 4: one gradient" in text
 

@@ -22,7 +22,7 @@ def gradient(method: Method, problem: Problem) -> Theta:
 @pytest.mark.parametrize("method", [SignSplitting(), DualBoundary()], ids=["signs", "boundary"])
 @pytest.mark.parametrize("transform", ["dct", "gaussian"])
 def test_one_matrix_with_blorc(method: Method, transform: str) -> None:
-    """Section 4.3 of the review, systems.md R61 and R62: for BLORC's problem all are its corollary 3.3."""
+    """Section 4.3 of the review, (4.12) to (4.16): for BLORC's problem all are its corollary 3.3."""
     problem = build(n=24, k=20 if transform == "gaussian" else None, transform=transform, scale=0.2)
     blorc = gradient(Blorc(), problem)["W"]
     assert relative(gradient(method, problem)["W"], blorc) <= 1e-11  # rounding, times a condition number below 1e4

@@ -33,7 +33,7 @@ def test_the_entropy_leads_to_the_l1_solution(forward: str) -> None:
 
 
 def test_the_entropy_s_steps_tend_to_soft_thresholding() -> None:
-    """The review's figure 4.1a (settings.md R.8): A = I, K = I; the more steps, the nearer, and smooth at every T."""
+    """The review's figure 4.1a (readings.md R.8): A = I, K = I; the more steps, the nearer, and smooth at every T."""
     y = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None]
     problem = replace(build(n=1, transform="identity"), y=y, x_true=y)
     soft, theta = y - y.clamp(-1, 1), problem.theta0()

@@ -47,7 +47,7 @@ def test_solution_is_that_of_an_interior_point_method(solver: FirstOrder, instan
 @BY_NAME
 @pytest.mark.parametrize("weight", [0.05, 0.4])
 def test_orthogonal_transform_is_soft_thresholding(solver: FirstOrder, weight: float) -> None:
-    """x* = Q^T soft(Q y, weight) for W = weight * Q (BLORC journal, section 3.2.2; settings J26)."""
+    """x* = Q^T soft(Q y, weight) for W = weight * Q (BLORC journal, section 3.2.2; J.26)."""
     problem = build(n=32, transform="dct", scale=weight, pairs=3)
     Q = problem.W / weight
     z = problem.y @ Q.T
@@ -61,7 +61,7 @@ def test_orthogonal_transform_is_soft_thresholding(solver: FirstOrder, weight: f
 @settings(max_examples=10, deadline=None)
 @given(y=st.floats(0.1, 2.0), w=st.floats(0.1, 2.0), sign=st.sampled_from([-1.0, 1.0]))
 def test_scalar_problem(solver: FirstOrder, y: float, w: float, sign: float) -> None:
-    """x* = y - |w| where |w| <= y, else 0 (BLORC journal, section 3.2.1; settings J25)."""
+    """x* = y - |w| where |w| <= y, else 0 (BLORC journal, section 3.2.1; J.25)."""
     problem = replace(build(n=1, transform="identity"), y=torch.tensor([[y]], dtype=torch.float64))
     solved = solver.solve(problem, {"W": torch.tensor([[sign * w]], dtype=torch.float64)})
     # The residual, 1e-10, is relative to |w| y; x follows from it with a factor of at most y, or 1/|w| beyond the kink.
@@ -70,7 +70,7 @@ def test_scalar_problem(solver: FirstOrder, y: float, w: float, sign: float) -> 
 
 @BY_NAME
 def test_full_fidelity_is_half_of_the_transform(solver: FirstOrder) -> None:
-    """||x - y||^2 + ||W x||_1 has the minimiser of 1/2 ||x - y||^2 + ||W/2 x||_1 (settings X1)."""
+    """||x - y||^2 + ||W x||_1 has the minimiser of 1/2 ||x - y||^2 + ||W/2 x||_1 (X.1)."""
     full = build(n=20, k=15, transform="gaussian", fidelity="full", scale=0.4, pairs=2)
     half = build(n=20, k=15, transform="gaussian", fidelity="half", scale=0.2, pairs=2)
     x = [solver.solve(problem, problem.theta0()).x for problem in (full, half)]

@@ -1,4 +1,4 @@
-"""Where the papers give x* and its derivative in closed form (settings.md J25, J26)."""
+"""Where the papers give x* and its derivative in closed form (readings.md J.25, J.26)."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def instance(W, y, x_true):
 @pytest.mark.parametrize("method", EXACT, ids=lambda method: type(method).__name__)
 @given(w=st.floats(-2, 2), y=st.floats(0.01, 2), x_true=st.floats(-1, 1))
 def test_scalar_case(method, w, y, x_true):
-    """J25: x* = y - |w| where |w| < y, else 0; the loss's slope is -sign(w) (x* - x_true), or 0."""
+    """J.25: x* = y - |w| where |w| < y, else 0; the loss's slope is -sign(w) (x* - x_true), or 0."""
     if min(abs(w), abs(abs(w) - y)) < 1e-6:
         return  # the kinks at w = 0, -y and y
     problem = instance([[w]], [[y]], [[x_true]])
@@ -40,7 +40,7 @@ def test_scalar_case(method, w, y, x_true):
 @given(n=st.integers(1, 24), weight=st.floats(0.01, 1.0), seed=st.integers(0, 10_000))
 @settings(deadline=None)
 def test_orthogonal_case(n, weight, seed):
-    """J26: W = lambda Q with Q Q^T = I gives x* = Q^T S_lambda(Q y)."""
+    """J.26: W = lambda Q with Q Q^T = I gives x* = Q^T S_lambda(Q y)."""
     rng = np.random.default_rng(seed)
     Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
     y = rng.normal(size=(2, n))

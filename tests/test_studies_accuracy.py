@@ -78,7 +78,7 @@ def test_the_reference_of_figure_5_1_is_the_closed_form_to_its_bar(settings: dic
 
 
 def test_the_loss_of_figure_5_1_is_low_where_the_taps_are_opposite() -> None:
-    """settings.md X.28: the caption has c_1 close to c_0."""
+    """readings.md X.28: the caption has c_1 close to c_0."""
     problem = two_taps(log_weight=-2.5, pairs=5)  # e^-5 outside of phi
     opposite, equal = (in_fourier(problem, np.array([1.0, sign]) / 2**0.5)[0] for sign in (-1.0, 1.0))
     without, _ = in_fourier(problem, np.zeros(2))

@@ -47,7 +47,7 @@ class DenoiserEntry(Entry):
     """Its name in the tables; left out, the key."""
     tune: dict[str, Annotated[tuple[Any, ...], pydantic.Field(min_length=1)]] = pydantic.Field(default_factory=dict)
     """Values of parameters, of which the best are chosen at each sigma: those of the highest mean PSNR on these very
-    pictures, as the paper's baselines were (settings.md J.21). Every one is recorded."""
+    pictures, as the paper's baselines were (readings.md J.21). Every one is recorded."""
 
 
 class DenoiseConfig(Table):

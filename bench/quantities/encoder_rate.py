@@ -21,7 +21,7 @@ class EncoderRate(Quantity):
 
         rate_bound                rho = max |1 - alpha mu| over the eigenvalues mu of F_x on the support of z*: the
                                   factor of an ISTA step once the support has settled (Theorem 3.1, Lemma A.2)
-        step_times_lipschitz      alpha sigma_max(A D)^2, which the theory assumes to be below 1 (settings.md P.2);
+        step_times_lipschitz      alpha sigma_max(A D)^2, which the theory assumes to be below 1 (readings.md P.2);
                                   ISTA converges below 2
         support_difference_count  entries that are on the support of one of z_T and z* and not of the other: 0 once
                                   the support has settled (Proposition 3.1)

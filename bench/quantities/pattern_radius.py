@@ -1,4 +1,4 @@
-"""How far W can move before the sign pattern of W x*(W) changes: J section 3.2.3 (settings.md J.10, X.10, X.11)."""
+"""How far W can move before the sign pattern of W x*(W) changes: J section 3.2.3 (readings.md J.10, X.10, X.11)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SAME = 0.995
 
 class AnalysisKsvd(PictureDenoiser):
     """Rubinstein, Peleg and Elad, "Analysis K-SVD: a dictionary-learning algorithm for the analysis sparse model", IEEE
-    Transactions on Signal Processing, 2013; what BLORC is held against on pictures (settings.md J21).
+    Transactions on Signal Processing, 2013; what BLORC is held against on pictures (readings.md J.21).
 
     Of patches y_i about their mean it learns unit rows w_j, and cosupports L_i with w_j^T x_i = 0 for j in L_i:
 

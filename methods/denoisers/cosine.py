@@ -12,7 +12,7 @@ from methods.denoisers.contract import SignalDenoiser, Signals
 
 
 class Cosine(SignalDenoiser):
-    """x*(w C), C the orthonormal DCT-II: x* = C^T S_w(C y), S_w the soft threshold, as C C^T = I (settings.md J26).
+    """x*(w C), C the orthonormal DCT-II: x* = C^T S_w(C y), S_w the soft threshold, as C C^T = I (readings.md J.26).
 
     The weight has the least squared error on the training pairs. Time: O(n log n) per signal.
     """

@@ -13,7 +13,7 @@ from methods.denoisers.contract import SignalDenoiser, Signals
 class FiniteDifferences(SignalDenoiser):
     """x*(w W), W the n - 1 first differences: one-dimensional total variation, solved exactly by the taut string.
 
-    The standard transform of BLORC's experiments (journal, Section 5.1; settings.md J14, X14): the paper does not say
+    The standard transform of BLORC's experiments (journal, Section 5.1; readings.md J.14, X.14): the paper does not say
     how its weight was chosen; here it has the least squared error on the training pairs. Time: O(n) per signal.
     """
 

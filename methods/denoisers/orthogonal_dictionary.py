@@ -14,7 +14,7 @@ from methods.denoisers.contract import SignalDenoiser, Signals
 
 
 class OrthogonalDictionary(SignalDenoiser):
-    """min over orthogonal W of sum_t ||W x_t||_1 on clean signals (BLORC, journal, Section 5.1; settings.md J15).
+    """min over orthogonal W of sum_t ||W x_t||_1 on clean signals (BLORC, journal, Section 5.1; readings.md J.15).
 
     ADMM on z_t = W x_t, with the scaled dual v_t:
 

@@ -18,10 +18,10 @@ from methods.denoisers.contract import Picture, PictureDenoiser
 
 class PatchTransform(PictureDenoiser):
     """Each patch x_j = argmin c/2 ||x - P_j y||^2 + ||w W x||_1, then the mean of the patches at every pixel (BLORC,
-    journal, Section 5.2; settings.md J18 to J20), all patches in one batch of the exact solver.
+    journal, Section 5.2; readings.md J.18 to J.20), all patches in one batch of the exact solver.
 
     W is what `learn` has saved, several of them stacked: three transforms of 64 x 64 make one of 192 x 64. The paper
-    prints the patch problem without the half (c = 2), which is W / 2 with it (settings.md X1). The mean of a patch is
+    prints the patch problem without the half (c = 2), which is W / 2 with it (readings.md X.1). The mean of a patch is
     kept apart where `centred`: a W learned on patches about their mean knows nothing of it.
 
     Time: O(patches) exact solves of n = side^2 unknowns. Memory: O(patches (n + k)). Where the stacked W has more rows

@@ -39,7 +39,7 @@ class Cosine(Schedule):
 
 
 class Step(Schedule):
-    """Multiplied by `by` once in `every` epochs (Lecouat, Ponce and Mairal, App. B: 0.35 every 80; settings.md L.5)."""
+    """Multiplied by `by` once in `every` epochs (Lecouat, Ponce and Mairal, App. B: 0.35 every 80; readings.md L.5)."""
 
     every: Annotated[int, pydantic.Field(ge=1)] = 80
     by: Factor = 0.35

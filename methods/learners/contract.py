@@ -30,7 +30,7 @@ class Learner(pydantic.BaseModel, abc.ABC):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     rate: Rate
-    """alpha, the step size before the schedule's factor; tied to one reading of the loss (settings.md X.2, X.3)."""
+    """alpha, the step size before the schedule's factor; tied to one reading of the loss (readings.md X.2, X.3)."""
 
     @abc.abstractmethod
     def start(self, theta: Vector) -> State:

@@ -32,8 +32,8 @@ class Factor(abc.ABC):
 
     @abc.abstractmethod
     def adjoint(self, g: Tensor) -> Point:
-        """The saddle system of DESIGN section 2 with a symmetric F_x = H and M = K^T, sample by sample: p, shaped as x,
-        and a, shaped as u and zero off the cosupport, with H p + K^T a = g and K0 p = 0. Least-norm a where K0 is
+        """The saddle system (problems/README.md) with a symmetric F_x = H and M = K^T, sample by sample: p, shaped as
+        x, and a, shaped as u and zero off the cosupport, with H p + K^T a = g and K0 p = 0. Least-norm a where K0 is
         rank-deficient."""
 
 

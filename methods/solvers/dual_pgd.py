@@ -46,7 +46,7 @@ class DualPgd(FirstOrder):
 
     For F(x) = x - y it is Chambolle's projection algorithm, x(u) = y - M u; otherwise F_x is factorised once. It needs
     no M = K^T, and finds equilibria of games too. With L = ||K F_x^{-1} M|| it converges for s < 2/L where the lower
-    level is a minimisation and was seen to for s <= 1/L elsewhere (DESIGN, section 2). A step costs two products, 2nk
+    level is a minimisation and was seen to for s <= 1/L elsewhere (problems/README.md). A step costs two products, 2nk
     per sample; binding is free of factorisations for F(x) = x - y, n^3/3 + n^2 k otherwise. The rate is 1 - s lambda,
     lambda the smallest eigenvalue of K0 F_x^{-1} M0: slow for an ill-conditioned K0.
     """

@@ -63,7 +63,7 @@ class PNormAdmm(FirstOrder):
     """Christof, "Gradient-based solution algorithms for a class of bilevel optimization and optimal control problems
     with a non-smooth lower level", 2020; Crockett and Fessler, "Bilevel methods for image reconstruction", (4.23).
 
-    The penalty becomes |z| + 2 beta / p |z|^p, here with p = 3/2 (settings.md R.8), which keeps exact zeros and makes
+    The penalty becomes |z| + 2 beta / p |z|^p, here with p = 3/2 (readings.md R.8), which keeps exact zeros and makes
     the proximal step differentiable. In ADMM, with F(x) = H x - b,
 
         x <- (H + rho K^T K)^{-1} (b + rho K^T (z - w)),   z <- prox(K x + w),   w <- w + K x - z,   u = rho w.

@@ -23,8 +23,8 @@ GROWTH = 4
 
 
 class SupportPolish(Solver):
-    """FISTA until its support S and signs s solve the problem exactly (systems.md P11, P25: S settles in finitely many
-    steps).
+    """FISTA until its support S and signs s solve the problem exactly (PUDLE, proposition 3.1: S settles after a finite
+    number of steps).
 
     Invariant: x_S = H_SS^-1 (b_S - lambda s_S), zero elsewhere, and u = (b - H x) / lambda off S, s on S, satisfy
     every equation by construction. They are THE solution where moreover |u| <= 1 off S and x_S has the signs s: the

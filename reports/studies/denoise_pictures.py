@@ -1,4 +1,4 @@
-"""BLORC's pictures (journal, Section 5.2, Tables 2 and 3; settings.md J.18 to J.21) and ours, denoiser by denoiser."""
+"""BLORC's pictures (journal, Section 5.2, Tables 2 and 3; readings.md J.18 to J.21) and ours, denoiser by denoiser."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _arithmetic() -> list[Claim]:
                 f"{method} has {printed:.2f} dB at sigma {sigma:g}",
                 f"the mean of Table 2's {len(rows)} values is {mean:.4f} dB",
                 Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED,
-                "arithmetic on the printed numbers, equal to their rounding" if agrees else "settings.md X.12",
+                "arithmetic on the printed numbers, equal to their rounding" if agrees else "readings.md X.12",
             )
         )
     return claims

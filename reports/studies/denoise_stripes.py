@@ -1,4 +1,4 @@
-"""BLORC's striped pictures (journal, Section 5.2, Figure 4; settings.md J.17): the filters that are learned on them."""
+"""BLORC's striped pictures (journal, Section 5.2, Figure 4; readings.md J.17): the filters that are learned on them."""
 
 from __future__ import annotations
 

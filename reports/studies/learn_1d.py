@@ -1,4 +1,4 @@
-"""BLORC's one-dimensional denoising: learned, standard and noisy, supervised and unsupervised (J12 to J16, I.3)."""
+"""BLORC's one-dimensional denoising: learned, standard and noisy, supervised and unsupervised (J.12 to J.16, I.3)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from reports.study import Claim, Study, Verdict
 from reports.trainings import Group
 from reports.trainings_table import NAMES
 
-PLACES = {"journal": "Crockett & Fessler, journal, Section 5.1", "ICASSP": "Crockett & Fessler, ICASSP, Section 4.1"}
+PLACES = {"journal": "BLORC, journal, Section 5.1", "ICASSP": "BLORC, ICASSP, Section 4.1"}
 COUNTERPART = {
     "learned W (BLORC)": LEARNED,
     "standard transform (finite differences)": "finite_differences",
@@ -54,7 +54,7 @@ def study(groups: Sequence[Group]) -> Study:
             "Does learning from W = I beat the tuned standard transform on held-out signals, under which reading of "
             "the paper, with which optimiser and schedule?"
         ),
-        claims=(*gains, *numbers, _rows_of_W(groups, name, "J13" if smooth else "J12")),
+        claims=(*gains, *numbers, _rows_of_W(groups, name, "J.13" if smooth else "J.12")),
         tables=(_readings_table(groups, name, smooth), psnr_table(groups), _gains_table(groups)),
         figures=(curves_figure(groups, beside), transform_figure(groups, name, transform)),
     )
@@ -115,7 +115,7 @@ def _number(row: dict[str, str], groups: Sequence[Group]) -> Claim:
         which = f": {'; '.join(near)}" if name == LEARNED else ""
         return Claim(source, published, ours, Verdict.REPRODUCED, f"{rule}{which}")
     off = nearest.value - printed
-    why = f"none is {rule}: the nearest is {off:+.2f} dB away; the signals are not published (settings.md U.6)"
+    why = f"none is {rule}: the nearest is {off:+.2f} dB away; the signals are not published (readings.md U.6)"
     return Claim(source, published, ours, Verdict.NOT_REPRODUCED, why)
 
 

@@ -10,7 +10,7 @@ from reports.studies._learning import curves_figure, losses, psnr_table
 from reports.study import Claim, Study, Verdict
 from reports.trainings import Group, Training
 
-SOURCE = "Crockett & Fessler, journal, Theorems 3.1 and 3.2"
+SOURCE = "BLORC, journal, Theorems 3.1 and 3.2"
 THE_GRADIENT = "active_set_adjoint"
 """The backend whose solutions and adjoints are certified in every call."""
 SAME = 1e-3

@@ -1,4 +1,4 @@
-"""Up to which noise learning finds the structure of the signals (BLORC, journal, Section 6: J23, J24)."""
+"""Up to which noise learning finds the structure of the signals (BLORC, journal, Section 6: J.23, J.24)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reports.studies._learning import (
 from reports.study import Claim, Study, Verdict
 from reports.trainings import Group
 
-SOURCE = "Crockett & Fessler, journal, Section 6"
+SOURCE = "BLORC, journal, Section 6"
 LOW = 0.5
 """Part of its value after the first epoch to which a validation loss falls that counts as decreasing."""
 

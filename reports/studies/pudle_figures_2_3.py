@@ -24,7 +24,7 @@ SOURCE = "PUDLE"
 DEC, AE_LASSO, AE_LS = "pudle_dec", "pudle_ae_lasso", "pudle_ae_ls"
 METHODS = {DEC: "g_dec", AE_LASSO: "g_ae-lasso", AE_LS: "g_ae-ls"}
 PAPERS_SIZE = (50, 100)
-"""m, p (settings.md P.5)."""
+"""m, p (readings.md P.5)."""
 
 SLACK = 0.01
 """A fitted rate counts as no slower than the theory's where it is above it by no more than its interval, or this."""
@@ -305,7 +305,7 @@ def _step_claim(instances: Sequence[Instance]) -> Claim:
         why = "this run has no instance of the paper's 50 x 100 with encoder_rate"
         return not_measured(source, published, why)
     said = "; ".join(f"{one.name}: alpha sigma_max^2 = {plain(step)}" for one, step in own)
-    why = "the assumption asks for less than 1 (settings.md P.2, P.6, X.39)"
+    why = "the assumption asks for less than 1 (readings.md P.2, P.6, X.39)"
     if all(1 <= step < 2 for _, step in own):
         why += "; it fails here, and ISTA converges all the same, as that is below 2"
     return judged(source, published, said, all(step < 1 for _, step in own), why)

@@ -121,7 +121,7 @@ def _against_error(series: Series) -> Fit | None:
 def _governed(series: Sequence[Series]) -> Claim:
     published = (
         "The error of the gradient's direction is governed by how well the lower level is solved: angle errors for "
-        "several tolerances, whose values are not legible (settings.md U.17)."
+        "several tolerances, whose values are not legible (readings.md U.17)."
     )
     fits = [_against_knob(one) for one in series]
     known = [fit for fit in fits if fit is not None]
@@ -150,14 +150,14 @@ def _minimum() -> Claim:
         ABSENT,
         Verdict.NOT_TESTABLE,
         "an exponential is neither 0 nor negative, and differences need c_1 = -c_0: read b_0 = 0, b_1 = -5 and a minus "
-        "that was lost (settings.md X.28). Records hold no loss; tests/test_studies_accuracy.py finds it lower there.",
+        "that was lost (readings.md X.28). Records hold no loss; tests/test_studies_accuracy.py finds it lower there.",
     )
 
 
 def _stops(series: Sequence[Series]) -> Claim:
     """What the direction is worth at the tolerance that another paper chose."""
     source = "Crockett & Fessler, section 5.1, citing [139]"
-    said = "Stopping at ||grad|| / sqrt(N) <= 1e-5 gained 0.65 dB over a fixed number of iterations (settings.md R.12)."
+    said = "Stopping at ||grad|| / sqrt(N) <= 1e-5 gained 0.65 dB over a fixed number of iterations (readings.md R.12)."
     angles = [_angle(record) for one in series for x, record in one.points if x == STOP and _angle(record) > 0]
     if not angles:
         return not_measured(source, said, f"no angle at a tolerance of {short(STOP)}")

@@ -113,7 +113,7 @@ def _kept(row: dict[str, str], transforms: Sequence[Transform]) -> Claim:
         return Claim(SOURCE, published, ours, Verdict.REPRODUCED, rule)
     if W == "zero matrix":
         rule += "; at W = 0 every (W x)_i is zero, and any generic change of W makes all of them nonzero, so that the "
-        rule += "published outcome needs a threshold on |W x| (settings.md X.11)"
+        rule += "published outcome needs a threshold on |W x| (readings.md X.11)"
     return Claim(SOURCE, published, ours, Verdict.NOT_REPRODUCED, rule)
 
 
@@ -135,7 +135,7 @@ def _room(transforms: Sequence[Transform]) -> Claim:
     holds = all(radius > size for _, radius, size in found)
     why = "reproduced where the nearest change found along random directions is further away than the size of the "
     why += "paper's perturbation; the nearest of all directions is nearer still. W = 0 has no such neighbourhood"
-    return judged(f"{SOURCE}; settings.md X.10", published, f"nearest change: {said}", holds, why)
+    return judged(f"{SOURCE}; readings.md X.10", published, f"nearest change: {said}", holds, why)
 
 
 def _training(transforms: Sequence[Transform]) -> Claim:
@@ -143,10 +143,10 @@ def _training(transforms: Sequence[Transform]) -> Claim:
     published = "training thresholds |W x| at 1e-3 and takes steps far longer than 1e-8; nothing is said of them"
     found = [one for one in transforms if 1e-3 in one.kept and one.published not in (None, "zero matrix")]
     if not found:
-        return not_measured("settings.md X.10", published, "no perturbations of 1e-3 in this run")
+        return not_measured("readings.md X.10", published, "no perturbations of 1e-3 in this run")
     said = ", ".join(f"W = {one.name}: {_percent(one.kept[1e-3])}" for one in found)
     return Claim(
-        "settings.md X.10",
+        "readings.md X.10",
         published,
         f"perturbations with entries up to 1e-3 that keep the pattern: {said}",
         Verdict.NOT_TESTABLE,

@@ -21,7 +21,7 @@ from reports.study import Claim, Study, StudyFigure, judged, not_measured
 from reports.style import Look
 
 BLORC = "BLORC, journal, section 2.2, on [55], [13]"
-NEAR_KINKS = "BLORC, journal, section 2.2 (systems.md B47)"
+NEAR_KINKS = "BLORC, journal, section 2.2"
 MOREAU = "Lecouat et al., section 3.3"
 CURVATURE = "Crockett & Fessler, appendix C, (C.5)"
 GRADUATED = "Crockett & Fessler, section 6.3, citing [34]"

@@ -1,4 +1,4 @@
-"""The memory row of BLORC's Table 1, whose orders assume a stored Jacobian (settings.md X.17), and measured peaks."""
+"""The memory row of BLORC's Table 1, whose orders assume a stored Jacobian (readings.md X.17), and measured peaks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLAIMED = (
 """The label of our cells, the row of the table, and the sizes that its order names."""
 STORED = ("smoothed_implicit[hessian=dense]", "smoothed_implicit[hessian=cg]", "unrolled_reverse")
 """Whose order holds N^3."""
-CAUSE = "vector-Jacobian products never hold the N x N x N Jacobian that the order assumes (settings.md X.17)"
+CAUSE = "vector-Jacobian products never hold the N x N x N Jacobian that the order assumes (readings.md X.17)"
 
 
 def study(records: Sequence[Record]) -> Study:
