@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from bench.record import OVERFLOW
 from bench.reference import Reference
-
-Flat = Float[np.ndarray, "..."]
+from bench.scaled import Flat, Number, Scaled
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Accuracy:
     error_relative: float | None
     error_max_abs: float | None
     error_angle_degrees: float | None
+    best_scalar: float | None
     reference_error_relative: float | None
     reference_error_max_abs: float | None
     reference_kind: str | None
@@ -45,62 +46,80 @@ class Accuracy:
     """Why the first reference that failed did so; empty where none did."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Compared:
     """One call: its gradient's values G where the reference has R and bars, along coordinates or directions.
 
     `at_kinks` are its values where L has two slopes, one in each row of `slopes`.
     """
 
-    G: Flat
-    R: Flat
-    bars: Flat
-    at_kinks: Flat
+    G: Scaled
+    R: Scaled
+    bars: Scaled
+    at_kinks: Scaled
     slopes: Float[np.ndarray, "2 kinks"]
     coordinates: bool
 
-    def squared(self, values: Flat) -> float:
-        return float(values @ values) if self.coordinates else float(values @ values) / max(len(values), 1)
+    def product(self, a: Scaled, b: Scaled) -> Number:
+        """The Frobenius product of what a and b are the values of, or its estimate by directions."""
+        product = a.dot(b)
+        return Number(product.mantissa / (1 if self.coordinates else max(len(a.values), 1)), product.exponent)
 
     @property
-    def outside(self) -> Flat:
-        """How far each value at a kink is outside the interval between the slopes."""
-        lower, upper = self.slopes.min(axis=0), self.slopes.max(axis=0)
-        return np.maximum(np.maximum(lower - self.at_kinks, self.at_kinks - upper), 0.0)
+    def error(self) -> Scaled:
+        return self.G.minus(self.R)
+
+    @property
+    def outside(self) -> Number:
+        """The farthest that a value at a kink is outside the interval between the slopes."""
+        slopes = Scaled.of(self.slopes)
+        exponent = max(self.at_kinks.exponent, slopes.exponent)
+        values, ends = self.at_kinks.at(exponent), slopes.at(exponent)
+        return Number(
+            float(np.maximum(ends.min(axis=0) - values, values - ends.max(axis=0)).max(initial=0.0)), exponent
+        )
 
 
 def compare(gradients: Float[np.ndarray, "calls size"], batch: int, references: Sequence[Reference]) -> Accuracy:
-    """Gradients of the calls, in order, with `batch` pairs each; one reference per pair."""
+    """Gradients of the calls, all finite, in order, with `batch` pairs each; one reference per pair."""
     calls = list(_compared(gradients, batch, references))
     kinks = sum(reference.verdict == "kink" for reference in references)
     failures = [reference.message for reference in references if reference.verdict == "failed"]
     flags = [f"kinks={kinks}"] * (kinks > 0) + [f"references_failed={len(failures)}"] * bool(failures)
     kinds = Counter(reference.kind for reference in references if reference.usable.any())
 
-    smooth = [call for call in calls if call.G.size]
-    norm = math.sqrt(sum(call.squared(call.R) for call in smooth)) if smooth else None
-    error = math.sqrt(sum(call.squared(call.G - call.R) for call in smooth))
-    bar = math.sqrt(sum(call.squared(call.bars) for call in smooth))
-    if norm is not None and norm <= bar:
+    smooth = [call for call in calls if call.G.values.size]
+    norm = Number.total(call.product(call.R, call.R) for call in smooth).root()
+    error = Number.total(call.product(call.error, call.error) for call in smooth).root()
+    bar = Number.total(call.product(call.bars, call.bars) for call in smooth).root()
+    along = Number.total(call.product(call.G, call.R) for call in smooth)
+    squared = Number.total(call.product(call.G, call.G) for call in smooth)
+    size = norm.value() if smooth else None
+    if size is not None and size <= (bar.value() or 0.0):
         flags.append("zero_gradient")
+    relative = error.over(norm)
     whole = [call for call in smooth if call.coordinates]
-    G, R, bars = (np.concatenate([getattr(call, of) for call in whole] or [np.empty(0)]) for of in ("G", "R", "bars"))
-    outside = max((float(call.outside.max(initial=0.0)) for call in calls), default=0.0)
-    steepest = max((float(np.abs(call.slopes).max(initial=0.0)) for call in calls), default=0.0)
+    G, R, bars = (Scaled.joined(getattr(call, of) for call in whole) for of in ("G", "R", "bars"))
+    outside = Number.greatest(call.outside for call in calls)
+    steepest = Number.greatest(Scaled.of(call.slopes).largest() for call in calls)
+    beside_slopes, max_abs = outside.over(steepest), G.minus(R).largest().value()
+    if max_abs is None or (relative is None and norm.mantissa) or (beside_slopes is None and steepest.mantissa):
+        flags.append(OVERFLOW)
     return Accuracy(
-        error_relative=error / norm if norm else None,
-        error_max_abs=float(np.abs(G - R).max()) if G.size else None,
-        error_angle_degrees=angle_degrees(G, R),
-        reference_error_relative=bar / norm if norm else None,
-        reference_error_max_abs=float(bars.max()) if bars.size else None,
+        error_relative=relative,
+        error_max_abs=max_abs if whole else None,
+        error_angle_degrees=angle_degrees(G.values, R.values),
+        best_scalar=along.over(squared),
+        reference_error_relative=bar.over(norm),
+        reference_error_max_abs=bars.largest().value() if whole else None,
         reference_kind=", ".join(f"{kind} x {count}" for kind, count in sorted(kinds.items())) or None,
-        reference_norm=norm,
+        reference_norm=size,
         margin_primal=_smallest(reference.margin_primal for reference in references),
         margin_dual=_smallest(reference.margin_dual for reference in references),
         cosupport_rank_defect=max(reference.cosupport_rank_defect for reference in references),
         flags=tuple(flags),
-        kink_count=sum(call.at_kinks.size for call in calls),
-        error_outside_interval=outside / steepest if steepest else None,
+        kink_count=sum(call.at_kinks.values.size for call in calls),
+        error_outside_interval=beside_slopes,
         all_kinks=kinks == len(references),
         note=failures[0] if failures else "",
     )
@@ -114,13 +133,19 @@ def _compared(gradients: Flat, batch: int, references: Sequence[Reference]) -> I
             continue
         usable = np.logical_and.reduce([pair.usable for pair in pairs])
         kink = np.logical_and.reduce([pair.usable | pair.kink for pair in pairs]) & ~usable
-        directions = pairs[0].directions
-        G = gradient if directions is None else directions @ gradient
+        directions, scaled = pairs[0].directions, Scaled.of(gradient)
+        G = scaled.values if directions is None else directions @ scaled.values
         R, bars, ahead, behind = (
             np.sum([getattr(pair, name) for pair in pairs], axis=0) for name in ("values", "bars", "ahead", "behind")
         )
-        slopes = np.stack([ahead[kink], behind[kink]])
-        yield _Compared(G[usable], R[usable], bars[usable], G[kink], slopes, coordinates=directions is None)
+        yield _Compared(
+            Scaled.of(G[usable], scaled.exponent),
+            Scaled.of(R[usable]),
+            Scaled.of(bars[usable]),
+            Scaled.of(G[kink], scaled.exponent),
+            np.stack([ahead[kink], behind[kink]]),
+            coordinates=directions is None,
+        )
 
 
 def _smallest(margins: Iterable[float | None]) -> float | None:
@@ -130,6 +155,7 @@ def _smallest(margins: Iterable[float | None]) -> float | None:
 
 def angle_degrees(G: Flat, R: Flat) -> float | None:
     """The angle between two vectors, accurate near zero, where an arc cosine loses half of the digits."""
+    G, R = Scaled.of(G).values, Scaled.of(R).values
     lengths = [float(np.linalg.norm(vector)) for vector in (G, R)]
     if 0.0 in lengths:
         return None

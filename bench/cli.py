@@ -73,6 +73,7 @@ Jobs = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=2**31,
         help="References, and cells without a clock, at a time (left out, one for each core); Slurm's jobs (left out, "
         "as many as it likes). Timed cells of one machine are measured alone.",
     ),
@@ -183,15 +184,16 @@ def reproduce(
     _require_run(run)
     from bench.aligned import print_table
     from bench.progress import watcher
-    from bench.reproduce import NoSuchCellError, disagreement, measure_again, recorded, side_by_side
+    from bench.reproduce import NoSuchCellError, disagreement, measure_again, printed, recorded, side_by_side
 
     try:
         record = recorded(cell_id, run)
     except NoSuchCellError as error:
         _refuse(str(error))
     with _bad_input(), _interruptible(f"stopped; nothing in {run} has changed"):
-        again = measure_again(record, run, watcher(_progress()))
+        again, said = measure_again(record, run, watcher(_progress()))
     print_table(side_by_side(record, again), _console())
+    typer.echo(printed(record, run, said), nl=False)
     reason = disagreement(record, again)
     typer.echo(reason or "the same")
     raise typer.Exit(1 if reason else 0)
@@ -401,7 +403,7 @@ def compare(
 def learn(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file such as bench/configs/learn_1d.toml.")],
     out: Out = None,
-    ranks: Annotated[int, typer.Option(min=1, help="Processes that share every batch, on this machine.")] = 1,
+    ranks: Annotated[int, typer.Option(min=1, max=4096, help="Processes that share every batch, on this machine.")] = 1,
     plugin: Plugins = None,
 ) -> None:
     """Learn theta on any backend's gradients. The same command with the same --out continues where it stopped.
@@ -500,10 +502,11 @@ def _bad_input() -> Iterator[None]:
     from bench.config import ConfigError
     from bench.isolation import NoSocketError
     from bench.lock import InUseError
+    from bench.run import TableError
 
     try:
         yield
-    except (ClusterError, ConfigError, InUseError, NoSocketError) as error:
+    except (ClusterError, ConfigError, InUseError, NoSocketError, TableError) as error:
         _refuse(str(error))
 
 

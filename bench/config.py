@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import re
 import tomllib
 from dataclasses import dataclass
@@ -143,13 +144,38 @@ def load(path: Path) -> Config:
 def read(path: Path) -> dict[str, Any]:
     """The document of a file. Raises ConfigError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML that can be read: it is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and an integer of more digits than Python reads
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    _refuse_numbers(document, str(path), [])
+    return document
+
+
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
+"""The integers that a table of records can hold, and the seeds that numpy and torch can take."""
+
+
+def _refuse_numbers(value: Any, file: str, keys: list[str | int]) -> None:
+    """What could be used and not be stored. Raises ConfigError."""
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            _refuse_numbers(entry, file, [*keys, key])
+    elif isinstance(value, int) and not SMALLEST <= value <= LARGEST:
+        wanted = f"input should be an integer from {SMALLEST} to {LARGEST}"
+        raise ConfigError(f"{file}: {_join('', keys)}: {wanted}, not {_shortened(value)}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{file}: {_join('', keys)}: input should be a finite number, not {value}")
+
+
+def _shortened(value: int) -> str:
+    """An integer in one line: hexadecimal ones may have millions of digits."""
+    return str(value) if abs(value) < 10**40 else f"one of {value.bit_length()} bits"
 
 
 def parse(document: dict[str, Any], file: str) -> Config:

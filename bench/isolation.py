@@ -72,7 +72,7 @@ class Job:
 class Outcome:
     """How a worker ended, and how long after its start. `numbers` is what its role returned, empty unless ok.
 
-    `folder` is where its arrays are.
+    `folder` is where its arrays are, `output` the end of what was printed, and the traceback of its exception.
     """
 
     status: Status
@@ -80,6 +80,7 @@ class Outcome:
     numbers: dict[str, Any]
     folder: Path
     seconds: float
+    output: str = ""
 
     def remove_files(self) -> None:
         """Once its arrays have been read: they may be large, and the temporary folder may lie in memory."""
@@ -254,16 +255,19 @@ def _outcome(worker: _Running) -> Outcome:
     ending = _reported(worker)
     _end(worker)
     seconds = time.monotonic() - worker.started if ending is None else ending.seconds
+    output = "" if ending is None else ending.output
     with suppress(FileNotFoundError):
         numbers = json.loads((worker.folder / RESULT).read_text())
-        return Outcome(Status(numbers.pop("status")), numbers.pop("message", ""), numbers, worker.folder, seconds)
+        status, message = Status(numbers.pop("status")), numbers.pop("message", "")
+        output += ("\n" if output and not output.endswith("\n") else "") + numbers.pop("traceback", "")
+        return Outcome(status, message, numbers, worker.folder, seconds, output)
     if not worker.folder.exists():
         status, message = Status.ERROR, f"the worker's folder was deleted under it, with its result: {worker.folder}"
     elif ending is None:
         status, message = Status.CRASHED, f"the process that supervised it was killed or stopped, after {seconds:.1f} s"
     else:
         status, message = _verdict(ending, worker)
-    return Outcome(status, message, {}, worker.folder, seconds)
+    return Outcome(status, message, {}, worker.folder, seconds, output)
 
 
 def _reported(worker: _Running) -> Ending | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from bench import kept
+from bench import kept, output
 from bench.catalogue import Catalogue
 from bench.cell import Cell, reproduce_command
 from bench.config import Measure
@@ -36,6 +36,8 @@ class _Findings:
     numbers: dict[str, Any] = field(default_factory=dict)
     processes: list[Timed] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
+    printed: list[tuple[str, str]] = field(default_factory=list)
+    """What each process said, after its role."""
 
     def failed(self, outcome: Outcome, role: str) -> bool:
         """Takes over the first failure of a worker, and says in which process it was."""
@@ -72,6 +74,7 @@ class CellRunner:
             self._run_workers(cell, references, found)
         if found.processes:
             self._take_times(cell, found)
+        found.numbers["output_tail"] = output.keep(self.run, cell.cell_id, found.printed)
         found.numbers["wall_seconds"] = time.perf_counter() - started
         return self.record(cell, found.status, found.message, flags=sorted(set(found.flags)), **found.numbers)
 
@@ -92,7 +95,7 @@ class CellRunner:
         found.flags += ["unstable"] * is_unstable(suite)
 
     def _run_workers(self, cell: Cell, references: list[dict[str, Any]] | None, found: _Findings) -> None:
-        first = self._worker("measure", cell, references=references)
+        first = self._worker("measure", cell, found, references=references)
         if found.failed(first, "measure"):
             return
         numbers = first.numbers
@@ -100,8 +103,8 @@ class CellRunner:
         found.numbers |= {name: numbers[name] for name in ("iterations", "kkt_residual", "device_difference_relative")}
         if numbers["calls"] < len(cell.chunks):
             found.flags.append(f"pairs={numbers['calls'] * cell.batch}/{cell.instance.pairs}")
-        if not numbers["finite"]:
-            found.status, found.message = Status.NONFINITE, "the gradient has entries that are not finite"
+        if numbers["not_finite"]:
+            found.status, found.message = Status.NONFINITE, numbers["not_finite"]
             return
         if not numbers["converged"]:
             found.status = Status.INACCURATE_SOLVER
@@ -112,16 +115,17 @@ class CellRunner:
             self._keep(cell, references[0], first.folder / kept.FIRST_GRADIENT)
         first.remove_files()
         for _ in range(self.settings.processes - 1 if self.settings.timing else 0):
-            outcome = self._worker("time", cell)
+            outcome = self._worker("time", cell, found)
             if found.failed(outcome, "time"):
                 return
             found.took(outcome)
         if self.settings.quantities:
-            outcome = self._worker("quantities", cell, quantities=self.settings.quantities)
+            outcome = self._worker("quantities", cell, found, quantities=self.settings.quantities)
             if not found.failed(outcome, "quantities"):
                 found.numbers["quantities"] = outcome.numbers["quantities"]
+                found.flags += [f"{name}_not_finite" for name in outcome.numbers["not_finite"]]
         if self.settings.memory:
-            outcome = self._worker("memory", cell)
+            outcome = self._worker("memory", cell, found)
             if not found.failed(outcome, "memory"):
                 found.took(outcome)
                 found.numbers["host_peak_bytes"] = outcome.numbers["host_bytes"]
@@ -135,8 +139,10 @@ class CellRunner:
             kind = "coordinates" if gradient.exists() else "directions"  # whatever was asked for
             kept.keep(Path(reference["file"]), self.run, kept.reference_file(cell.instance.sha256, kind))
 
-    def _worker(self, role: str, cell: Cell, **payload: Any) -> Outcome:
-        return self.workers.run_one(_job(role, cell, self.settings, self.catalogue, payload))
+    def _worker(self, role: str, cell: Cell, found: _Findings, **payload: Any) -> Outcome:
+        outcome = self.workers.run_one(_job(role, cell, self.settings, self.catalogue, payload))
+        found.printed.append((role, outcome.output))
+        return outcome
 
 
 def record_of(cell: Cell, status: Status, message: str, **numbers: Any) -> Record:

@@ -14,6 +14,8 @@ from bench.axes import axes
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
 from bench.cell import Cell, Instance
 from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, parse, validated
+from bench.measure import record_of
+from bench.record import Status
 from problems.contract import input_sha256, theta_size
 from problems.registry import nearest
 
@@ -65,10 +67,20 @@ def expand(config: Config, catalogue: Catalogue, file: str, devices: Sequence[st
                         continue
                     for parameters in variants:
                         cell = Cell(instance, entry.key, parameters, batch, device, dtype, threads)
+                        _check_recordable(cell, file)
                         cells.setdefault(cell.cell_id, cell)
     if not cells:
         raise ConfigError(f"{file}: the matrix is empty: no method is left for any problem")
     return list(cells.values())
+
+
+def _check_recordable(cell: Cell, file: str) -> None:
+    """A plug-in's own defaults may hold what no journal can: numbers that are not finite, a seed that is none."""
+    try:
+        record_of(cell, Status.OK, "").to_line()
+    except (ValueError, TypeError, OverflowError) as error:  # of pydantic and of json
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{file}: {cell.method} on {cell.instance.label} cannot be recorded: {text}") from None
 
 
 def select(cells: list[Cell], only: str) -> list[Cell]:

@@ -8,6 +8,8 @@ errors are over all pairs of the cell that the reference covers, their gradients
     error_relative           ||G - R||_F / ||R||_F
     error_max_abs            max |G - R|, over the pairs with all coordinates
     error_angle_degrees      angle between G and R, over the pairs with all coordinates
+    best_scalar              c = <G,R> / <G,G>, the factor by which G comes nearest to R: 1 for a right gradient, 100
+                             for the mean of a batch of 100 instead of its sum; null where G is zero
     reference_error_relative the reference's own error bar, in the unit of error_relative
     reference_error_max_abs  the largest bar of a coordinate, over the pairs with all coordinates
     reference_norm           ||R||_F; 0 means that every gradient vanishes and error_relative is null
@@ -15,6 +17,9 @@ errors are over all pairs of the cell that the reference covers, their gradients
                              the errors above leave them out
     error_outside_interval   the largest distance of such an entry of G from the interval between its two slopes,
                              relative to the steepest of all these slopes; null where kink_count is 0
+    accuracy                 what the errors come to, in a word (Correctness); of a record without it they are asked
+    output_tail              the end of what the method printed and of its exception's traceback, OUTPUT_LINES lines of
+                             OUTPUT_CHARACTERS characters at most; null where nothing was. All is in `output/CELL.txt`
     device_difference_relative
                              ||G - G_cpu||_F / ||G_cpu||_F of the first call, for a cell on another device than the CPU
     wall_seconds             all that the cell took, starts of its processes included
@@ -30,7 +35,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
@@ -59,10 +64,53 @@ class Status(enum.StrEnum):
     KINK = "kink"
 
 
+class Correctness(enum.StrEnum):
+    """Whether a cell's gradient is the reference's; said beside the status, which says only that the method ran."""
+
+    RIGHT = "right"
+    """Within the reference's own bar, or RIGHT_BELOW."""
+    INEXACT = "inexact"
+    """Up to INEXACT_BELOW: a descent direction as good as the exact one, such as that of a smoothed problem."""
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+    """There is no reference, or no gradient to hold against it."""
+
+
+RIGHT_BELOW = {"float64": 1e-6, "float32": 1e-3}
+"""Relative errors up to these are right: about half of the digits that a dtype carries (16 and 7), as a lower level
+solved to its default tolerance, 1e-10 or better, leaves them, and as a gradient check in that dtype allows."""
+INEXACT_BELOW = 1e-2
+"""Relative errors above it are wrong: an angle of half a degree and more."""
+OVERFLOW = "error_overflow"
+"""The flag of an error beyond the largest double, which stands as null."""
+OUTPUT_LINES, OUTPUT_CHARACTERS = 20, 2000
+
+
+def correctness(numbers: dict[str, Any]) -> Correctness:
+    """The word for a record's errors, given by their fields.
+
+    Where an entry has two slopes, its distance from the interval between them counts, too; where the reference's
+    gradient vanishes, which leaves no relative error, the largest absolute one stands in for it.
+    """
+    if OVERFLOW in numbers.get("flags", ()):
+        return Correctness.WRONG
+    error, bar = numbers.get("error_relative"), numbers.get("reference_error_relative")
+    if error is None and numbers.get("reference_norm") is not None:
+        error, bar = numbers.get("error_max_abs"), numbers.get("reference_error_max_abs")
+    outside = numbers.get("error_outside_interval")
+    excess = [error if error is None or error > (bar or 0.0) else 0.0, outside]
+    known = [each for each in excess if each is not None]
+    if not known:
+        return Correctness.UNKNOWN
+    if max(known) <= RIGHT_BELOW.get(numbers["dtype"], RIGHT_BELOW["float64"]):
+        return Correctness.RIGHT
+    return Correctness.INEXACT if max(known) <= INEXACT_BELOW else Correctness.WRONG
+
+
 class Record(pydantic.BaseModel):
     """One cell: method x problem x size x device x dtype x batch x parameters."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = pydantic.Field(default=SCHEMA, alias="schema")
     cell_id: str
@@ -79,7 +127,7 @@ class Record(pydantic.BaseModel):
     device: str
     dtype: str
     threads: int
-    seed: int
+    seed: Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
     status: Status
     message: str = ""
     prepare_seconds: float | None = None
@@ -95,6 +143,7 @@ class Record(pydantic.BaseModel):
     error_relative: float | None = None
     error_max_abs: float | None = None
     error_angle_degrees: float | None = None
+    best_scalar: float | None = None
     reference_error_relative: float | None = None
     reference_error_max_abs: float | None = None
     reference_kind: str | None = None
@@ -113,6 +162,14 @@ class Record(pydantic.BaseModel):
     environment: str = ""
     flags: list[str] = []
     reproduce: str = ""
+    output_tail: str | None = None
+    accuracy: Correctness = pydantic.Field(default_factory=correctness)
+
+    @pydantic.field_validator("message", "reproduce", "output_tail")
+    @classmethod
+    def _encodable(cls, text: str | None) -> str | None:
+        """Half a surrogate pair, as of a file's name that is not UTF-8, cannot be written down."""
+        return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
     def to_line(self) -> str:
         """The journal's line, without the line break."""

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import journal, provenance
+from bench import journal, output, provenance
 from bench.aligned import Column, Table
 from bench.progress import Watcher
 from bench.record import Record
@@ -17,7 +17,9 @@ SHOWN = (
     "status",
     "message",
     "input_sha256",
+    "accuracy",
     "error_relative",
+    "best_scalar",
     "reference_error_relative",
     "kkt_residual",
     "iterations",
@@ -45,8 +47,11 @@ def recorded(cell_id: str, folder: Path) -> Record:
     return records[cell_id]
 
 
-def measure_again(record: Record, folder: Path, watcher: Watcher) -> Record:
-    """In a folder of its own that is gone afterwards. Raises ConfigError where the suite refuses the cell by now."""
+def measure_again(record: Record, folder: Path, watcher: Watcher) -> tuple[Record, str]:
+    """The record and what was printed, in a folder that is gone afterwards.
+
+    Raises ConfigError where the suite refuses the cell by now.
+    """
     settings = provenance.read(folder).get(record.environment, {}).get("settings", {})
     document: dict[str, Any] = {
         "problem": [{"family": record.problem, **_written(record.problem_parameters), "batch": record.batch}],
@@ -59,7 +64,7 @@ def measure_again(record: Record, folder: Path, watcher: Watcher) -> Record:
     with tempfile.TemporaryDirectory(prefix="hypergrad-reproduce-") as out:
         request = Request(document, folder / "config.toml", Path(out), plugins=plugins, only=f"method={record.method}")
         (again,) = run(request, watcher)
-    return again
+        return again, output.read(request.out, again.cell_id)
 
 
 def _written(value: Any) -> Any:
@@ -74,6 +79,14 @@ def side_by_side(record: Record, again: Record) -> Table:
     columns = tuple(Column(title, numeric=False) for title in ("", "recorded", "now"))
     rows = ((name, *(_text(getattr(one, name)) for one in (record, again))) for name in SHOWN)
     return Table(f"{record.variant} on {record.problem} n={record.n}", columns, tuple(rows))
+
+
+def printed(record: Record, folder: Path, now: str) -> str:
+    """What the methods printed and the tracebacks of their exceptions, recorded and now; empty where there is none."""
+    recorded = output.read(folder, record.cell_id) or record.output_tail or ""
+    parts = {f"printed when it was recorded ({folder / output.file_of(record.cell_id)}):": recorded}
+    parts["printed now:"] = now
+    return "\n".join(f"{heading}\n{text.rstrip()}\n" for heading, text in parts.items() if text)
 
 
 def _text(value: Any) -> str:

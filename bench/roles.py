@@ -17,16 +17,17 @@ import torch
 from jaxtyping import Float
 
 from bench.accuracy import compare
-from bench.call import Call, flat_gradient
+from bench.call import Call, check_solution, converged_of, flat_gradient, iterations_of
 from bench.catalogue import Catalogue
 from bench.gpu import Clocks
 from bench.kept import FIRST_GRADIENT
 from bench.memory import peak_of
 from bench.quantities.contract import Quantity
 from bench.reference import Reference, cached, failed, load
+from bench.scaled import relative_distance
 from bench.threads import other_pools, set_threads
 from bench.timing import Calls, time_calls
-from methods.contract import Method
+from methods.contract import Method, Solution
 from problems import registry
 from problems.contract import Problem, Theta, kkt_residual, scales
 from problems.penalties import L1
@@ -91,32 +92,36 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     calls = task.calls()
     size = sum(value.numel() for value in theta.values())
     gradients = np.lib.format.open_memmap(folder / "gradients.npy", mode="w+", shape=(len(task.chunks), size))
-    iterations, converged, residuals = list[float](), True, list[float]()
+    iterations, converged, residuals, word = list[float](), True, list[float](), ""
     residual = _residual(task.original)
     for index, chunk in enumerate(task.chunks):
         if index and time.perf_counter() - started > job["clock"]["budget_seconds"]:
             break
         call = calls.at(index)
         solutions = call.solve(theta)
-        gradients[index] = flat_gradient(call.gradient(theta, solutions), theta)
-        iterations.append(sum(solution.iterations for solution in solutions) / len(solutions))
-        converged = converged and all(solution.converged for solution in solutions)
-        if all(solution.u is not None for solution in solutions):
+        for prepared, solution in zip(call.prepared, solutions, strict=True):
+            check_solution(solution, prepared.problem)
+        iterations.append(sum(iterations_of(solution) / len(solutions) for solution in solutions))
+        converged = converged and all(converged_of(solution) for solution in solutions)
+        not_finite = _not_finite(solutions)
+        gradients[index] = np.nan if not_finite else call.checked_gradient(theta, solutions)
+        if not not_finite and all(solution.u is not None for solution in solutions):
             x, u = (_joined([getattr(solution, name) for solution in solutions]) for name in ("x", "u"))
             residuals += residual(chunk, x, u)
+        word = word or not_finite
     came = gradients[: len(iterations)]
-    finite = bool(np.isfinite(came).all())
-    if finite and _has_coordinates(job["references"]):
+    word = word or _beyond(came, iterations, residuals)
+    if not word and _has_coordinates(job["references"]):
         _write_parts(came[0], theta, folder / FIRST_GRADIENT)
-    timed = job["timing"] and finite
+    timed = job["timing"] and not word
     return {
         "calls": len(iterations),
-        "finite": finite,
+        "not_finite": word,
         "converged": converged,
-        "iterations": sum(iterations) / len(iterations),
+        "iterations": sum(count / len(iterations) for count in iterations) if np.isfinite(iterations).all() else None,
         "kkt_residual": max(residuals) if residuals and np.isfinite(residuals).all() else None,
-        "accuracy": _accuracy(came, task.chunks[0], job["references"]) if finite and job["references"] else None,
-        "device_difference_relative": _device_difference(task, method, came[0]) if finite else None,
+        "accuracy": _accuracy(came, task.chunks[0], job["references"]) if not word and job["references"] else None,
+        "device_difference_relative": None if word else _device_difference(task, method, came[0]),
         "timed": time_calls(calls, theta, task.device, **job["clock"]).to_json() if timed else None,
         **_circumstances(task, watch, started),
     }
@@ -158,7 +163,9 @@ def quantities(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             for quantity in wanted:
                 for name, value in quantity.of(prepared.problem, method, prepared, theta, solution).items():
                     found.setdefault(name, []).append(value)
-    return {"quantities": {name: float(np.median(values)) for name, values in found.items()}}
+    medians = {name: float(np.median(values)) for name, values in found.items()}
+    finite = {name: value for name, value in medians.items() if np.isfinite(value)}
+    return {"quantities": finite, "not_finite": sorted(medians.keys() - finite)}
 
 
 def reference(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -246,8 +253,27 @@ def _device_difference(task: Task, method: Method, gradient: Float[np.ndarray, "
     theta = problem.theta0()
     call = Call.prepare(method, problem)
     own = flat_gradient(call.gradient(theta, call.solve(theta)), theta)
-    norm = float(np.linalg.norm(own))
-    return float(np.linalg.norm(gradient - own)) / norm if norm else None
+    return relative_distance(gradient, own)
+
+
+def _not_finite(solutions: list[Solution]) -> str:
+    """What of a lower level's solution is not finite, as a sentence; empty where all is."""
+    for name in ("x", "u"):
+        values = [value for solution in solutions if (value := getattr(solution, name)) is not None]
+        if not all(bool(torch.isfinite(value).all()) for value in values):
+            return f"the solution's {name} has entries that are not finite"
+    return ""
+
+
+def _beyond(gradients: Float[np.ndarray, "calls size"], iterations: list[float], residuals: list[float]) -> str:
+    """What else is not finite."""
+    if not np.isfinite(gradients).all():
+        return "the gradient has entries that are not finite"
+    if not np.isfinite(iterations).all():
+        return "the solution's count of iterations is not finite"
+    if not np.isfinite(residuals).all():
+        return "the residual of the lower level is not finite at the solution"
+    return ""
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -36,6 +36,10 @@ SOURCES = ("problems", "methods", "bench")
 FINISHED = "plan.json"
 
 
+class TableError(RuntimeError):
+    """The run's table of records could not be written, though each is in the journal; one line."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What a command line asks for."""
@@ -85,8 +89,8 @@ class Plan:
 def run(request: Request, watcher: Watcher) -> list[Record]:
     """Measures what the folder does not hold; the records of all the cells, in the plan's order.
 
-    Raises ConfigError where the configuration, a plug-in or an option is wrong, and InUseError where another run holds
-    the folder.
+    Raises ConfigError where the configuration, a plug-in or an option is wrong, InUseError where another run holds the
+    folder, and TableError where its `records.parquet` cannot be written, which the same command tries again.
     """
     settings = config.parse(request.document, str(request.config_path))
     with Journal(request.out) as journal, watcher:
@@ -107,7 +111,9 @@ def run(request: Request, watcher: Watcher) -> list[Record]:
                 _measure(plan, pending, runner, journal, watcher)
             else:
                 _measure_on_slurm(plan, pending, request.slurm, journal, watcher)
-            workers.run_one(Job("tabulate", {"run": str(plan.out.resolve())}, "fork", 1, PLAN_SECONDS))
+            tabulated = workers.run_one(Job("tabulate", {"run": str(plan.out.resolve())}, "fork", 1, PLAN_SECONDS))
+            if tabulated.status is not Status.OK:
+                raise TableError(f"{plan.out}/records.parquet: cannot be written: {tabulated.message}")
         cells = [cell.cell_id for cell in plan.cells]
         write_whole(plan.out / FINISHED, json.dumps({"key": request.key(), "cells": cells}) + "\n")
         return [journal.records[cell_id] for cell_id in cells]

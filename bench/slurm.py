@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import journal, kept, provenance
+from bench import journal, kept, output, provenance
 from bench.cell import Cell, reproduce_command
 from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
@@ -177,7 +177,8 @@ class _Collector:
         cells, records = {cell.cell_id: cell for cell in job.cells}, job.records(seen.state)
         for cell_id, record in records.items():
             if record.to_line() not in merged:
-                for file in (Path("pyperf", f"{cell_id}.json"), Path(provenance.FOLDER, f"{record.environment}.json")):
+                environment = Path(provenance.FOLDER, f"{record.environment}.json")
+                for file in (Path("pyperf", f"{cell_id}.json"), environment, output.file_of(cell_id)):
                     if (job.folder / file).exists():
                         (self.run / file).parent.mkdir(exist_ok=True)
                         shutil.copyfile(job.folder / file, self.run / file)

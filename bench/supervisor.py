@@ -72,8 +72,14 @@ class Ending:
     seconds: float
     where: str
     """The innermost Python frame, as faulthandler writes it; empty where it could not be asked."""
-    last_lines: list[str]
-    """Of its output and that of what it started."""
+    output: str
+    """The end of what it and what it started wrote, KEPT_BYTES at most."""
+
+    @property
+    def last_lines(self) -> list[str]:
+        """Of its output, a few."""
+        lines = [line.strip() for line in self.output.splitlines()]
+        return [line[:KEPT_WIDTH] for line in lines if line][-KEPT_LINES:]
 
     def to_json(self) -> bytes:
         """For the pipe to the runner."""
@@ -99,7 +105,7 @@ class _Tail:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
-        self._kept = b""
+        self._kept, self._left_out = b"", 0
         os.set_blocking(self.reader, False)
 
     def read(self) -> bytes | None:
@@ -108,7 +114,9 @@ class _Tail:
             part = os.read(self.reader, KEPT_BYTES)
         except BlockingIOError:
             return None
-        self._kept = (self._kept + part)[-KEPT_BYTES:]
+        whole = self._kept + part
+        self._kept = whole[-KEPT_BYTES:]
+        self._left_out += len(whole) - len(self._kept)
         return part
 
     def drain(self) -> str:
@@ -119,8 +127,9 @@ class _Tail:
 
     @property
     def text(self) -> str:
-        """What is kept."""
-        return self._kept.decode(errors="replace")
+        """What is kept, after a line that says how much is not."""
+        left_out = f"[{self._left_out} bytes before this were not kept]\n" if self._left_out else ""
+        return left_out + self._kept.decode(errors="replace")
 
 
 def supervise(folder: str, limits: Limits, report: Connection) -> None:
@@ -152,9 +161,9 @@ def supervise(folder: str, limits: Limits, report: Connection) -> None:
         cause = Cause.KERNEL
     shutil.rmtree(Path(folder) / SCRATCH, ignore_errors=True)
     if cause is not Cause.STOPPED:
-        where, said = _innermost_frame(trace.drain()), _last_lines(output.drain())
+        ending = Ending(cause, number, seconds, _innermost_frame(trace.drain()), output.drain())
         with suppress(OSError):  # the runner no longer listens
-            report.send_bytes(Ending(cause, number, seconds, where, said).to_json())
+            report.send_bytes(ending.to_json())
     elif events.runner_is_gone():
         shutil.rmtree(Path(folder).parent, ignore_errors=True)
 
@@ -291,11 +300,6 @@ def _innermost_frame(trace: str) -> str:
     return frames[-1][:KEPT_WIDTH] if frames else ""
 
 
-def _last_lines(output: str) -> list[str]:
-    lines = [line.strip() for line in output.splitlines()]
-    return [line[:KEPT_WIDTH] for line in lines if line][-KEPT_LINES:]
-
-
 def _work(folder: Path, supervisor: int, output: _Tail, trace: _Tail) -> NoReturn:
     """The worker's life, from the fork on: a process group of its own, its output in a pipe, its end here."""
     code = 1
@@ -307,6 +311,9 @@ def _work(folder: Path, supervisor: int, output: _Tail, trace: _Tail) -> NoRetur
         for number in (1, 2):
             os.dup2(output.writer, number)
         os.close(output.writer)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # a line is not lost with the process, nor what cannot be encoded
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
         faulthandler.enable(trace.writer, all_threads=False)
         faulthandler.register(ASK_WHERE, trace.writer, all_threads=False)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is a row, not a file

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench.output import plain, said, traceback_of
 from bench.roles import ROLES, RefusedError
 from bench.supervisor import JOB, RESULT
 from bench.threads import set_threads
@@ -31,17 +32,15 @@ def _attempt(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         return {"status": "ok", **ROLES[job["role"]](job, folder)}
     except RefusedError as refusal:
-        return {"status": "unsupported", "message": str(refusal)}
-    except Exception as error:
-        import traceback
-
-        traceback.print_exc()  # into the worker's output, for whoever debugs
-        text = " ".join(str(error).split())
+        return {"status": "unsupported", "message": " ".join(plain(str(refusal)).split())[:KEPT_CHARACTERS]}
+    except SystemExit:  # the process is to end, with this exit code
+        raise
+    except BaseException as error:  # a method may raise KeyboardInterrupt, too; the runner's goes by its supervisor
         status = "out_of_memory" if _is_out_of_memory(error) else "error"
-        return {"status": status, "message": f"{type(error).__name__}: {text}"[:KEPT_CHARACTERS]}
+        return {"status": status, "message": said(error)[:KEPT_CHARACTERS], "traceback": traceback_of(error)}
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     # torch's CPU allocator raises a plain RuntimeError
     ours = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return ours or "DefaultCPUAllocator: can't allocate" in str(error)
+    return ours or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate" in said(error))

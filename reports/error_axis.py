@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.record import Record
+from reports.log_axis import drawable
 from reports.published import has_zero_gradient
 from reports.rounding import upper_bound
 
@@ -86,8 +87,8 @@ def error_axis(places: Sequence[float], records: Sequence[Record], others: Seque
     Raises ValueError where there is nothing to show.
     """
     inside = [at_or_below_bar(record) for record in records]
-    errors = [record.error_relative for record in records if record.error_relative is not None]
-    shown = [error for error, below in zip(errors, inside, strict=True) if not below] + [*others]
+    errors = [_drawable(record.error_relative) for record in records if record.error_relative is not None]
+    shown = [error for error, below in zip(errors, inside, strict=True) if not below] + [*map(_drawable, others)]
     bars = [record.reference_error_relative or 0.0 for record, below in zip(records, inside, strict=True) if below]
     positive = [value for value in [*shown, *bars] if value > 0]
     if not records and not others:
@@ -106,6 +107,10 @@ def error_axis(places: Sequence[float], records: Sequence[Record], others: Seque
         for error, below in zip(errors, inside, strict=True)
     )
     return ErrorAxis(heights, bottom, floor, top, max(bars) if bars else None)
+
+
+def _drawable(error: float) -> float:
+    return drawable(error) if error > 0 else error
 
 
 def _lanes(places: Sequence[float]) -> list[int]:

@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 from bench.record import Record
+from bench.scaled import Scaled, relative_distance
 from reports.cells import has_result
 from reports.content import Content
 from reports.instances import Group
+from reports.log_axis import LARGEST, drawable
 from reports.rounding import error, upper_bound
 from reports.run_arrays import Reference, gradient_of, gradient_path, reference_of
 
@@ -69,7 +71,7 @@ class GradientMaps:
         shown = self.above_bar
         if not shown.size:
             return None
-        low, high = math.floor(math.log10(shown.min())), math.ceil(math.log10(shown.max()))
+        low, high = math.floor(math.log10(drawable(shown.min()))), math.ceil(math.log10(shown.max()))
         return low, max(high, low + 1)
 
     @property
@@ -141,17 +143,21 @@ def _maps(group: Group, folder: Path, records: list[Record]) -> GradientMaps | N
     name = max(parts, key=lambda part: parts[part].size)
     R, bars = (_part(values, parts, name) for values in (reference.values, reference.bars))
     R = np.where(_part(reference.usable, parts, name), R, np.nan)
-    size = float(np.linalg.norm(reference.values[reference.usable]))
-    bar = float(np.linalg.norm(reference.bars[reference.usable])) / size if size else None
+    known = reference.values[reference.usable]
+    bar = Scaled.of(reference.bars[reference.usable]).norm().over(Scaled.of(known).norm())
     maps = []
     for record, own in shown:
         flat = np.concatenate([part.ravel() for part in own.values()])
-        off = float(np.linalg.norm((flat - reference.values)[reference.usable]))
-        relative = off / size if size else None
+        relative = relative_distance(flat[reference.usable], known)
         G = _matrix(own[name])
-        maps.append(Map(group.label(record), record, G, np.abs(G - R), relative, error(relative, bar)))
+        maps.append(Map(group.label(record), record, G, _distance(G, R), relative, error(relative, bar)))
     others = len(records) - len(chosen), len(whole) - len(shown)
     return GradientMaps(group.heading, shown[0][0].n, name, R, bars, bar, tuple(maps), *others)
+
+
+def _distance(G: Matrix, R: Matrix) -> Matrix:
+    """|G - R| as far as a picture shows it."""
+    return np.minimum(np.abs(np.clip(G, -LARGEST, LARGEST) - R), LARGEST)
 
 
 def _fits(parts: dict[str, np.ndarray], reference: Reference | None) -> bool:

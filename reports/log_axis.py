@@ -14,9 +14,19 @@ FEWEST_TICKS = 3
 SUBDIVISIONS = ((1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 
 
+SMALLEST, LARGEST = 1e-100, 1e100
+"""What is drawn: a picture has room for no more, and beyond it the arithmetic of axes leaves a double's range. What is
+farther out stands at the end of its axis; tables have the number."""
+
+
+def drawable(value: float) -> float:
+    """A positive number, or the nearest that a picture has room for."""
+    return min(max(value, SMALLEST), LARGEST)
+
+
 def limits(values: Sequence[float]) -> tuple[float, float]:
     """Around positive values, with a margin; at least 0.4 of a decade, so that a flat line looks flat."""
-    low, high = math.log10(min(values)), math.log10(max(values))
+    low, high = math.log10(drawable(min(values))), math.log10(drawable(max(values)))
     margin = max(0.07 * (high - low), 0.2)
     return 10.0 ** (low - margin), 10.0 ** (high + margin)
 

@@ -37,7 +37,8 @@ class Shrinkage(Method):
         {in_solve}
         y, s = prepared.problem.y, theta["W"][0, 0]
         x = y.sign() * (y.abs() - s).clamp(min=0)
-        return Solution(x, (y - x) / s, 1, converged={converged})
+        u = (y - x) / s
+        return {solved}
 
     def hypergradient(self, prepared, theta, solution):
         {in_gradient}
@@ -45,7 +46,7 @@ class Shrinkage(Method):
         g = prepared.problem.loss_gradient(x, theta)[0]
         p, a = torch.where(x != 0, g, 0), torch.where(x != 0, 0, g / s)
         W = -self.gain * (u.T @ p + a.T @ x)
-        return {{"W": {returned}}}
+        return {whole}
 """
 
 
@@ -56,7 +57,10 @@ def write_method(
     in_solve: str = "pass",
     in_gradient: str = "pass",
     returned: str = "W",
+    iterations: str = "1",
     converged: str = "True",
+    solved: str = "Solution(x, u, {iterations}, converged={converged})",
+    whole: str = "{{'W': {returned}}}",
     batched: str = "True",
     refusal: str = "refuse_unless_met(self, problem)",
 ) -> Path:
@@ -67,8 +71,8 @@ def write_method(
             in_prepare=in_prepare,
             in_solve=in_solve,
             in_gradient=in_gradient,
-            returned=returned,
-            converged=converged,
+            whole=whole.format(returned=returned),
+            solved=solved.format(iterations=iterations, converged=converged),
             batched=batched,
             refusal=refusal,
         )

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bench.call import Call
+from bench.call import Call, check_gradient, check_solution, converged_of
 from bench.learning.ranks import Ranks
 from methods.contract import Method, Solution
 from problems.contract import Problem, Structure, Theta
@@ -33,14 +33,19 @@ class Pairs:
         self._fresh: list[Numbers] = []
 
     def gradient(self, theta: Theta, numbers: Numbers) -> tuple[Tensor, Theta]:
-        """The loss and the hypergradient, each summed over these pairs."""
+        """The loss and the hypergradient, each summed over these pairs.
+
+        Raises BadSolutionError and BadGradientError where the backend returns what the contract does not allow.
+        """
         if len(numbers) == 0:
             zero = {name: torch.zeros_like(value) for name, value in theta.items()}
             return next(iter(zero.values())).new_zeros(()), zero
         part = self.problem.subset(numbers)
         call = Call.prepare(self._method, part)
         solutions = self._solved(call, theta, numbers)
-        return part.loss(_whole([solution.x for solution in solutions]), theta), call.gradient(theta, solutions)
+        gradient = call.gradient(theta, solutions)
+        check_gradient(gradient, theta)
+        return part.loss(_whole([solution.x for solution in solutions]), theta), gradient
 
     def solve(self, theta: Theta, numbers: Numbers) -> None:
         """Brings x and u of these pairs up to theta."""
@@ -50,7 +55,9 @@ class Pairs:
     def _solved(self, call: Call, theta: Theta, numbers: Numbers) -> list[Solution]:
         warm = self._warm and bool(self.seen.index_select(0, numbers).all())
         solutions = call.solve(theta, self._starts(numbers, len(call.prepared)) if warm else None)
-        self.unconverged += sum(not solution.converged for solution in solutions)
+        for prepared, solution in zip(call.prepared, solutions, strict=True):
+            check_solution(solution, prepared.problem)
+        self.unconverged += sum(not converged_of(solution) for solution in solutions)
         self.x.index_copy_(0, numbers, _whole([solution.x for solution in solutions]))
         certificates = [solution.u for solution in solutions if solution.u is not None]
         if self._warm and len(certificates) == len(solutions):

@@ -162,7 +162,8 @@ class Training:
             if self._failure is not None:
                 raise self._failure
             g, (loss, *wished) = told[:-3], told[-3:].tolist()
-            if not losses and not math.isfinite(loss + float(g.sum())):  # a line search may try what it then rejects
+            finite = math.isfinite(loss) and bool(g.isfinite().all())
+            if not losses and not finite:  # a line search may try what it then rejects
                 raise self._not_finite("gradient" if math.isfinite(loss) else "loss", theta)
             losses.append(loss)
             wishes[:] = map(max, wishes, wished)
@@ -171,7 +172,7 @@ class Training:
         part = position.done / given.training.batch
         position.rate = given.learner.rate * given.schedule.factor(position.epoch, part, given.config.epochs)
         theta, state = given.learner.step(position.theta, objective, position.state, position.rate)
-        if not math.isfinite(float(theta.sum())):
+        if not theta.isfinite().all():
             raise TrainingError(f"{self._place()}: theta is no longer finite: lower learner.rate")
         position.theta, position.state = theta, state
         position.done += len(batch)
