@@ -311,9 +311,10 @@ def _work(folder: Path, supervisor: int, output: _Tail, trace: _Tail) -> NoRetur
         for number in (1, 2):
             os.dup2(output.writer, number)
         os.close(output.writer)
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError):  # a line is not lost with the process, nor what cannot be encoded
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        # Line by line, so that little is lost with the process; and what cannot be encoded is no error.
+        sys.stdout, sys.stderr = (
+            os.fdopen(number, "w", buffering=1, errors="backslashreplace", closefd=False) for number in (1, 2)
+        )
         faulthandler.enable(trace.writer, all_threads=False)
         faulthandler.register(ASK_WHERE, trace.writer, all_threads=False)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is a row, not a file

@@ -106,7 +106,7 @@ def test_numbers_of_an_unconverged_solver_are_kept(ran: Ran) -> None:
 def test_a_run_folder_is_complete_and_plain(ran: Ran) -> None:
     names = {path.name for path in ran.folder.iterdir()}
     plain = {"config.toml", "environment.json", "journal.jsonl", "plan.json", "records.parquet"}
-    assert names == plain | {"environments", "gradients", "plugins", "pyperf", "references"}
+    assert names == plain | {"environments", "gradients", "output", "plugins", "pyperf", "references"}
     assert tomllib.loads((ran.folder / "config.toml").read_text()) == tomllib.loads(ran.config.read_text())
     machine = json.loads((ran.folder / "environment.json").read_text())
     assert machine["packages"]["torch"] == torch.__version__
