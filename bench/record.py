@@ -234,7 +234,7 @@ def read_journal(run: Path) -> list[Record]:
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record with every field of the format, parameters as JSON text, and a column `variant`."""
+    """One row per record with every field of the format, parameters and output as JSON text, and a column `variant`."""
     import pandas as pd  # 75 MB that a runner does without
 
     rows = []
@@ -242,5 +242,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
         row = record.model_dump(mode="json", by_alias=True)
         for name in ("method_parameters", "problem_parameters", "quantities", "flags"):
             row[name] = json.dumps(row[name])
+        if record.output_tail is not None:
+            row["output_tail"] = json.dumps(record.output_tail)  # a row of a CSV file stays one line
         rows.append({**row, "variant": record.variant})
     return pd.DataFrame(rows)
