@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numba.np.ufunc.parallel
-import numba.parfors.parfor_lowering  # noqa: F401
 from numba.core.registry import cpu_target
 
 # numba registers its types and their code when a kernel is first loaded, 0.4 s; no thread of its own is started yet.

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import pytest
 import torch
 from hypothesis import settings
@@ -16,7 +15,6 @@ from jaxtyping import install_import_hook
 
 install_import_hook("problems", "beartype.beartype")
 torch.set_num_threads(1)
-numba.set_num_threads(1)
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure; the harness has its own clock
 settings.load_profile("suite")
 

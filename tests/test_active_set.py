@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cvxpy as cp
 import mpmath
-import numba
 import numpy as np
 import pytest
 import torch
@@ -183,13 +182,13 @@ def test_warm_start_reaches_what_a_cold_start_reaches(engine, transform):
 @pytest.mark.parametrize("name", ["gaussian k = 2n, 0.5", "2-D TV, 0.2"])
 def test_a_batch_is_its_samples_whatever_the_threads(name):
     problem = HARD[name]
-    theta, all_threads = problem.theta0(), numba.get_num_threads()
+    theta, all_threads = problem.theta0(), torch.get_num_threads()
     batch = ActiveSet().solve(problem, theta)
     try:
-        numba.set_num_threads(1)
+        torch.set_num_threads(2)
         alone = ActiveSet().solve(problem, theta)
     finally:
-        numba.set_num_threads(all_threads)
+        torch.set_num_threads(all_threads)
     assert torch.equal(batch.x, alone.x)
     assert torch.equal(batch.u, alone.u)
     for sample in range(problem.batch):

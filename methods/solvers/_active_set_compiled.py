@@ -1,20 +1,24 @@
-"""The exact solver on the CPU: where arrays meet the compiled kernels."""
+"""The exact solver on the CPU: where arrays meet the compiled kernels.
+
+Invariant: every array that a kernel is given has the shape, the type and the layout that the kernel takes for granted,
+because it was made here, or checked here.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from methods.solvers import _active_set_cpu as kernels
+from methods.solvers._machine_code import MachineCode
+from methods.solvers._thread_pool import share_out
 from methods.solvers.contract import Certificate, Factor, Point, Solved
+
+CODE = MachineCode(kernels.__name__, "the exact solver", 15)
+_WORTH_A_THREAD = 2**18
+"""Multiplications; waking a thread takes as long."""
 
 
 def dtype_for(dtype: torch.dtype) -> torch.dtype:
@@ -24,33 +28,70 @@ def dtype_for(dtype: torch.dtype) -> torch.dtype:
 
 
 def solve(W: Float[Tensor, "k n"], y: Float[Tensor, "b n"], u: Float[Tensor, "b k"] | None, tolerance: float) -> Solved:
-    """min 1/2 ||x - y||^2 + ||W x||_1 for each row y, from the dual start u where there is one."""
-    (k, n), b = W.shape, len(y)
-    W_array, Wt, Y = (
-        np.ascontiguousarray(W.numpy()),
-        np.ascontiguousarray(W.mT.numpy()),
-        np.ascontiguousarray(y.numpy()),
-    )
-    X, U = np.empty((b, n)), np.zeros((b, k))
+    """min 1/2 ||x - y||^2 + ||W x||_1 for each row y, from the dual start u where there is one.
+
+    On at most `torch.get_num_threads()` threads, which change no bit of the result. Samples with NaN or infinity, or
+    all of them where W has such, come back as NaN with a residual of NaN. Raises ValueError for other shapes, types or
+    devices.
+    """
+    W_array, Y = _checked("W", W, 2), _checked("y", y, 2)
+    (k, n), b = W.shape, len(Y)
+    _demand("y", Y, (b, n))
+    U = np.zeros((b, k))
     if u is not None:
-        U[:] = u.numpy()
-    pattern, rows = np.empty((b, k), np.int8), np.empty((b, k), np.uint32)
+        start = _checked("u", u, 2)
+        _demand("u", start, (b, k))
+        U[:] = start
+    CODE.load()
+    shared = _Rows.of(W_array)
+    inverse_norms, G, G_single, totals = shared.products(W_array)
+    X, pattern, rows = np.empty((b, n)), np.empty((b, k), np.int8), np.empty((b, k), np.uint32)
     numbers, counts, starts = np.empty((b, 4)), np.empty((b, 4), np.int64), np.empty(b, np.int64)
-    threads = _threads(b)
-    most = -(-b // max(threads, 1)) * threads * k * (k + 1) // 2
-    factors = np.empty(most)  # of which the kernel touches what it needs: the rest never becomes memory
-    out = (X, U, pattern, numbers, counts, rows, factors, starts)
-    gram_threads = _threads(k * k * n // 2**22 + 1)
-    residual, steps = kernels.solve_batch(threads, gram_threads, W_array, Wt, Y, u is not None, tolerance, *out)
+    threads = _threads(b, b * k * (32 * k + 4 * n))
+    share = -(-b // threads)
+    per_sample = k * (k + 1) // 2
+    factors = np.empty(threads * share * per_sample)  # of which the kernel touches what it needs: the rest is no memory
+
+    def task(thread: int) -> None:
+        first, last = thread * share, min(b, (thread + 1) * share)
+        kernels.solve_share(
+            *(first, last, first * per_sample, shared.W, shared.Wt, shared.scales, inverse_norms, G, G_single, totals),
+            *(Y, u is not None, tolerance, X, U, pattern, numbers, counts, rows, factors, starts),
+            *_scratch(k, n),
+        )
+
+    share_out(task, threads)
+    residual = float(numbers[:, 0].max(initial=0.0))
+    steps = int(counts[:, 2].max(initial=0))
     certificate = Certificate(torch.from_numpy(pattern), torch.from_numpy(numbers), torch.from_numpy(counts))
-    x, u = torch.from_numpy(X), torch.from_numpy(U)
-    return Solved(
-        x, u, steps, residual, residual <= tolerance, Compiled(W_array, Wt, counts, rows, factors, starts), certificate
-    )
+    factor = Compiled(shared, counts, rows, factors, starts)
+    return Solved(torch.from_numpy(X), torch.from_numpy(U), steps, residual, residual <= tolerance, factor, certificate)
 
 
-def _threads(pieces: int) -> int:
-    return min(numba.get_num_threads(), pieces)
+class _Rows:
+    """The rows of W, each divided by a power of two so that its norm is about one; their transpose, and the powers."""
+
+    def __init__(self, W: np.ndarray, Wt: np.ndarray, scales: np.ndarray) -> None:
+        self.W, self.Wt, self.scales = W, Wt, scales
+
+    @classmethod
+    def of(cls, W: np.ndarray) -> _Rows:
+        k, n = W.shape
+        return cls(np.empty((k, n)), np.empty((n, k)), np.empty(k))
+
+    def products(self, W: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Fills this in from W, and returns what else the samples share."""
+        k, n = W.shape
+        inverse_norms, G, G_single, totals = np.empty(k), np.empty((k, k)), np.empty((k, k), np.float32), np.empty(2)
+        arrays = (W, self.W, self.Wt, self.scales, inverse_norms, G, G_single, totals, np.empty((2, k)))
+        threads = _threads(k, k * k * n // 16)
+        if threads == 1:
+            kernels.prepare(kernels.SCALE | kernels.GRAM | kernels.SPECTRUM, 0, 1, *arrays)
+        else:
+            kernels.prepare(kernels.SCALE, 0, 1, *arrays)
+            share_out(lambda thread: kernels.prepare(kernels.GRAM, thread, threads, *arrays), threads)
+            kernels.prepare(kernels.SPECTRUM, 0, 1, *arrays)
+        return inverse_norms, G, G_single, totals
 
 
 class Compiled(Factor):
@@ -60,66 +101,72 @@ class Compiled(Factor):
     """
 
     def __init__(
-        self,
-        W: np.ndarray,
-        Wt: np.ndarray,
-        counts: np.ndarray,
-        rows: np.ndarray,
-        factors: np.ndarray,
-        starts: np.ndarray,
+        self, rows_of_W: _Rows, counts: np.ndarray, rows: np.ndarray, factors: np.ndarray, starts: np.ndarray
     ) -> None:
-        self._W, self._Wt = W, Wt
+        self._rows_of_W = rows_of_W
         self._per_sample = (counts, rows, factors, starts)
 
     def adjoint(self, g: Tensor) -> Point:
-        G = np.ascontiguousarray(g.numpy(), np.float64)
-        P, A = np.empty_like(G), np.empty((len(G), len(self._W)))
-        threads = _threads(len(G))
-        kernels.adjoint_batch(threads, self._W, self._Wt, *self._per_sample, G, P, A)
+        """Raises ValueError where g is not one row of x's length per sample."""
+        W = self._rows_of_W.W
+        (k, n), b = W.shape, len(self._per_sample[0])
+        G = _checked("g", g.to(torch.float64), 2)
+        _demand("g", G, (b, n))
+        P, A = np.empty_like(G), np.empty((b, k))
+        threads = _threads(b, b * k * n * 4)
+        share = -(-b // threads)
+
+        def task(thread: int) -> None:
+            r = min(k, n)
+            scratch = np.empty((r, max(k, n))), np.empty((r, n)), np.empty((r, k)), np.empty((3, max(k, n)))
+            first, last = thread * share, min(b, (thread + 1) * share)
+            kernels.adjoint_share(first, last, W, self._rows_of_W.scales, *self._per_sample, G, P, A, *scratch)
+
+        share_out(task, threads)
         return Point(torch.from_numpy(P).to(g.dtype), torch.from_numpy(A).to(g.dtype))
 
 
 def factor_of(W: Float[Tensor, "k n"], on: np.ndarray) -> Compiled:
-    """Without any factor: the rows that `on` (b, k) marks as the cosupport, to be orthogonalised."""
-    array = W.numpy().astype(np.float64, order="C")
-    counts, rows = np.zeros((len(on), 4), np.int64), np.empty(on.shape, np.uint32)
+    """Without any factor: the rows that `on` (b, k) marks as the cosupport, to be orthogonalised. Raises ValueError."""
+    W_array = _checked("W", W.to(torch.float64), 2)
+    (k, n), b = W.shape, len(on)
+    _demand("the cosupport", on, (b, k))
+    CODE.load()
+    rows_of_W = _Rows.of(W_array)
+    rows_of_W.products(W_array)
+    counts, rows = np.zeros((b, 4), np.int64), np.zeros((b, k), np.uint32)
     counts[:, 0] = on.sum(1)
     for sample, mask in enumerate(on):
         rows[sample, : counts[sample, 0]] = mask.nonzero()[0]
-    kernels.order_batch(array, counts, rows)
-    return Compiled(array, np.ascontiguousarray(array.T), counts, rows, np.empty(0), np.zeros(len(on), np.int64))
+    r = min(k, n)
+    kernels.order_batch(rows_of_W.W, counts, rows, np.empty(k), np.empty((r, n)), np.empty((r, max(k, n))))
+    return Compiled(rows_of_W, counts, rows, np.empty(0), np.zeros(b, np.int64))
 
 
-def _warm_up() -> None:
-    """Compiles the kernels, or loads them from numba's cache: no clock then sees it."""
-    W = torch.eye(2, dtype=torch.float64)
-    factor = solve(W, W, None, 1e-12).factor
-    assert factor is not None
-    factor.adjoint(W)
-    factor_of(W, np.ones((2, 2), bool)).adjoint(W)
+def _checked(name: str, value: Tensor, dimensions: int) -> np.ndarray:
+    """As an array that kernels can read."""
+    if value.device.type != "cpu" or value.dtype != torch.float64 or value.ndim != dimensions:
+        raise ValueError(
+            f"the exact solver needs {name} as {dimensions}-dimensional float64 on the CPU, "
+            f"not {value.ndim}-dimensional {str(value.dtype).removeprefix('torch.')} on {value.device.type}"
+        )
+    return np.require(value.detach().numpy(), requirements="CAW")
 
 
-def _indices() -> list[Path]:
-    """Of what numba has in its cache, for this source or an earlier one."""
-    kernel = kernels.solve_batch
-    return list(Path(kernel.stats.cache_path).glob(f"{Path(kernels.__file__).stem}.{kernel.__name__}-*.nbi"))
+def _demand(name: str, array: np.ndarray, shape: tuple[int, int]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"the exact solver needs {name} of shape {shape}, not {array.shape}")
 
 
-def _is_cached() -> bool:
-    return any(index.stat().st_mtime >= Path(kernels.__file__).stat().st_mtime for index in _indices())
+def _threads(pieces: int, multiplications: int) -> int:
+    return max(1, min(torch.get_num_threads(), pieces, multiplications // _WORTH_A_THREAD))
 
 
-def _compile_elsewhere() -> None:
-    """In a process of its own: what has just been compiled sums in another order than what is loaded from the cache,
-    and a training that is continued would then differ in its last bits from the one that compiled.
-    """
-    print("compiling the exact solver, once on this machine: about half a minute", file=sys.stderr, flush=True)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-m", __name__], env=environment, check=False)  # what fails there fails here again
-    for index in _indices():
-        index.touch()  # numba knows a source by its content: it may have found all of it there, and written nothing
-
-
-if __name__ != "__main__" and not _is_cached():
-    _compile_elsewhere()
-_warm_up()
+def _scratch(k: int, n: int) -> tuple[np.ndarray, ...]:
+    """One thread's A, L, Q, doubles, singles, integers and flags (`_active_set_cpu.Workspace`)."""
+    size = max(k, n)
+    A = np.empty((size, size))
+    return (
+        *(A, A.reshape(-1), np.empty((min(k, n), n)), np.empty((10, size))),
+        *(np.empty((5, k), np.float32), np.empty((2, k), np.uint32), np.empty((2, k), np.int8)),
+    )

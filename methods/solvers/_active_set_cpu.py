@@ -1,11 +1,20 @@
-"""Compiled kernels of the exact solver: one sample at a time, the batch shared out over threads.
+"""Compiled kernels of the exact solver: one sample at a time, the batch shared out over threads by the caller.
 
-Everything is about the dual box problem min_u 1/2 ||y - W^T u||^2, |u_i| <= 1, with x = y - W^T u and z = W x.
+Everything is about the dual box problem of one sample, scaled by powers of two, which round nothing: each row of W is
+divided by its scale s_i, so that its norm is in [1/2, 1), and y by its scale t, so that its largest entry is. With
+w_i = W_i / s_i the problem reads
+
+    min_v 1/2 ||y - w^T v||^2, |v_i| <= bound_i = s_i / t,        x = y - w^T v, z = w x, u_i = v_i / bound_i,
+
+in which rows of very different size are alike: a small one has a small box, a large one a large one, and every
+threshold below is relative to its own row.
+
 A triangular factor is stored column by column: `A[j, i]`, i >= j, is entry (i, j) of the lower Cholesky factor of
-W0 W0^T, its diagonal entries inverted, and `R[j, i]`, i <= j, is entry (i, j) of the upper factor in W0^T = Q R (the
+w0 w0^T, its diagonal entries inverted, and `R[j, i]`, i <= j, is entry (i, j) of the upper factor in w0^T = Q R (the
 rows of `Q` are orthonormal).
 
-All kernels stand in this one file because numba's cache looks at the file of the outermost kernel alone.
+Memory comes from the caller and no kernel allocates any, which leaves numba's reference counts out and so halves the
+time that compiling takes. Nothing is checked here: `_active_set_compiled` checks shapes and types, once per call.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, call-overload, misc"
@@ -13,62 +22,46 @@ All kernels stand in this one file because numba's cache looks at the file of th
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 
 import numpy as np
-from numba import njit, prange
+from numba import boolean, float32, float64, int8, int64, njit, uint32
 
+# Where a count starts as `int64(0)`, numba would else compile what it is passed to once for the literal 0, too.
 # Sums may be reordered and fused; NaN and infinity keep their meaning, which the certificate relies on.
-_ARITHMETIC = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
-# Called from kernels alone: without what calls from Python need, and a far smaller cache.
-_OPTIONS = {**_ARITHMETIC, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-_ENTRY = {**_ARITHMETIC, "nogil": True, "cache": True}
+_ARITHMETIC = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": True, "_nrt": False}
+# Called from kernels alone: without what calls from Python need, and far smaller.
+_OPTIONS = {**_ARITHMETIC, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_ENTRY = {**_ARITHMETIC, "no_cfunc_wrapper": True}
 
+_LARGEST, _SMALLEST = 1.7976931348623157e308, 5e-324
 _EPS = 2.220446049250313e-16
 _SUSPICIOUS = 1e-10
-"""A squared pivot below this part of its diagonal entry: cond(W0) is at least 1e5, and orthogonalisation takes over."""
+"""A squared pivot below this part of its diagonal entry: cond(w0) is at least 1e5, and orthogonalisation takes over."""
 _DEPENDENT = 1e-12
 """A row whose part outside the span of the others is smaller than this part of it depends on them."""
 _VANISHING = 1e-12
 """A relative margin below this is none."""
+_FAR = 1e6
+"""No start has a |v| above this: next to it y, of size one, would be lost."""
 _ATTEMPTS = 3
 """Of first-order steps followed by Newton steps; then pivoting."""
 _UNCHANGED, _STILL = 3, 0.01
-"""First-order steps end when so many in a row moved no u by more than this, and none to or from a bound."""
+"""First-order steps end when so many in a row moved no v by more than this, and none to or from a bound."""
 _NEWTON_STEPS = 15
 _PANEL = 64
 """Columns of a factor that stay in the second-level cache while later ones are updated."""
 
-Shared = namedtuple("Shared", "W Wt G G_single length norm")
-"""What all samples share: W, its transpose laid out, W W^T, the same over an estimate of its largest eigenvalue in
-single precision, that eigenvalue, and ||W||_F."""
+SCALE, GRAM, SPECTRUM = 1, 2, 4
+"""Stages of `prepare`."""
 
-Workspace = namedtuple("Workspace", "A L Q singles c z u v w t d diagonal rows order inside excluded")
+Shared = namedtuple("Shared", "W Wt G G_single inverse_norms length norm")
+"""What all samples share: w, its transpose laid out, w w^T, the same over an estimate of its largest eigenvalue in
+single precision, one over the norms of w's rows, that eigenvalue, and ||w||_F. Within kernels `W` is w."""
+
+Workspace = namedtuple("Workspace", "A L Q singles c z u v w t d y bound diagonal rows order inside excluded")
 """One thread's arrays; L is A, row after row in one."""
-
-
-@njit(**_OPTIONS)
-def workspace(k, n):
-    size = max(k, n)
-    A = np.empty((size, size))
-    return Workspace(
-        A,
-        A.reshape(size * size),
-        np.empty((min(k, n), n)),
-        np.empty((4, k), np.float32),
-        np.empty(k),
-        np.empty(k),
-        np.empty(k),
-        np.empty(k),
-        np.empty(size),
-        np.empty(size),
-        np.empty(size),
-        np.empty(k),
-        np.empty(k, np.uint32),
-        np.empty(k, np.uint32),
-        np.empty(k, np.int8),
-        np.empty(k, np.bool_),
-    )
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -190,6 +183,52 @@ def largest(v):
     return size
 
 
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+
+@njit(**_OPTIONS)
+def size_of(v):
+    """The largest |v_i|; NaN where one is not finite."""
+    size = 0.0
+    for i in range(len(v)):
+        if not abs(v[i]) <= _LARGEST:
+            return np.nan
+        size = max(size, abs(v[i]))
+    return size
+
+
+@njit(**_OPTIONS)
+def scaled(v, size, out):
+    """out = v / 2^e, exactly, and 2^e, which `size` is at most and more than half of; both 1 for a size of zero.
+
+    In two steps, as 2^-e is infinite where v is denormal.
+    """
+    exponent = min(math.frexp(size)[1], 1023)
+    first = math.ldexp(1.0, -(exponent // 2))
+    second = math.ldexp(1.0, exponent // 2 - exponent)
+    for i in range(len(out)):
+        out[i] = v[i] * first * second
+    return math.ldexp(1.0, exponent)
+
+
+@njit(**_OPTIONS)
+def scale_rows(W, w, wt, row_scales):
+    """w, its transpose laid out, and the scales: of norm in [1/2, 1) after the second step; NaN where not finite."""
+    for i in range(len(W)):
+        size = size_of(W[i])
+        row_scales[i] = 1.0
+        if size != size:
+            fill(w[i], np.nan)
+        elif size == 0.0:
+            fill(w[i], 0.0)
+        else:
+            first = scaled(W[i], size, w[i])
+            second = scaled(w[i], min(np.sqrt(dot(w[i], w[i])), _LARGEST / first), w[i])
+            row_scales[i] = first * second
+        for j in range(len(wt)):
+            wt[j, i] = w[i, j]
+
+
 # --- Cholesky ---------------------------------------------------------------------------------------------------------
 
 
@@ -299,7 +338,14 @@ def solve_cholesky(factor, m, stride, b):
     """b <- (L L^T)^-1 b, four columns at a time; the diagonal of L is stored inverted."""
     whole = m - m % 4
     for j in range(0, whole, 4):
-        l0, l1, l2, l3 = four_columns(factor, j, m, stride)
+        s0, s1 = column_start(j, m, stride), column_start(j + 1, m, stride)
+        s2, s3 = column_start(j + 2, m, stride), column_start(j + 3, m, stride)
+        l0, l1, l2, l3 = (
+            factor[s0 : s0 + m - j],
+            factor[s1 : s1 + m - j],
+            factor[s2 : s2 + m - j],
+            factor[s3 : s3 + m - j],
+        )
         v0 = b[j] * l0[0]
         v1 = (b[j + 1] - l0[1] * v0) * l1[0]
         v2 = (b[j + 2] - l0[2] * v0 - l1[1] * v1) * l2[0]
@@ -319,7 +365,14 @@ def solve_cholesky(factor, m, stride, b):
             b[j] -= b[j + i] * factor[start + i]
         b[j] *= factor[start]
     for j in range(whole - 4, -1, -4):
-        l0, l1, l2, l3 = four_columns(factor, j, m, stride)
+        s0, s1 = column_start(j, m, stride), column_start(j + 1, m, stride)
+        s2, s3 = column_start(j + 2, m, stride), column_start(j + 3, m, stride)
+        l0, l1, l2, l3 = (
+            factor[s0 : s0 + m - j],
+            factor[s1 : s1 + m - j],
+            factor[s2 : s2 + m - j],
+            factor[s3 : s3 + m - j],
+        )
         t0, t1, t2, t3, tail = l0[4:], l1[3:], l2[2:], l3[1:], b[j + 4 : m]
         v0, v1, v2, v3 = 0.0, 0.0, 0.0, 0.0
         for i in range(m - j - 4):
@@ -334,23 +387,13 @@ def solve_cholesky(factor, m, stride, b):
         b[j], b[j + 1], b[j + 2], b[j + 3] = v0, v1, v2, v3
 
 
-@njit(**_OPTIONS)
-def four_columns(factor, j, m, stride):
-    """Columns j to j+3, each from its diagonal entry on."""
-    s0, s1 = column_start(j, m, stride), column_start(j + 1, m, stride)
-    s2, s3 = column_start(j + 2, m, stride), column_start(j + 3, m, stride)
-    size = m - j
-    return factor[s0 : s0 + size], factor[s1 : s1 + size - 1], factor[s2 : s2 + size - 2], factor[s3 : s3 + size - 3]
-
-
 # --- first-order steps ------------------------------------------------------------------------------------------------
 
 
 @njit(**_OPTIONS)
-def largest_eigenvalue(G):
-    """Of a positive semidefinite matrix by eight power steps, and a tenth more."""
+def largest_eigenvalue(G, v, w):
+    """Of a positive semidefinite matrix by eight power steps, and a tenth more; v and w are scratch."""
     k = len(G)
-    v, w = np.empty(k), np.empty(k)
     for i in range(k):
         v[i] = np.cos(float(i * i))
     length = 0.0
@@ -372,19 +415,21 @@ def first_order(shared, space, steps):
     In single precision, as Newton needs no more than the pattern that it guesses; the dual is divided by `length`.
     """
     # One by one: numba does not vectorise the loops over rows that it unpacked.
-    u, v, z, c = space.singles[0], space.singles[1], space.singles[2], space.singles[3]
+    u, v, z, c, box = space.singles[0], space.singles[1], space.singles[2], space.singles[3], space.singles[4]
     one, zero, still = np.float32(1.0), np.float32(0.0), np.float32(_STILL)
     k, t, unchanged = len(u), 1.0, 0
     for i in range(k):
-        u[i], v[i], c[i] = space.u[i], space.u[i], space.c[i] / shared.length
+        u[i], v[i], c[i], box[i] = space.u[i], space.u[i], space.c[i] / shared.length, space.bound[i]
     for _ in range(steps):
         product(shared.G_single, v, z)
         uphill, changes = zero, zero
         for i in range(k):
-            ahead = min(max(v[i] + (c[i] - z[i]), -one), one)
+            ahead = min(max(v[i] + (c[i] - z[i]), -box[i]), box[i])
             change = abs(ahead - u[i])
             uphill += (v[i] - ahead) * (ahead - u[i])
-            changes += one if change >= still or (change > zero and (abs(ahead) == one or abs(u[i]) == one)) else zero
+            moved = change >= still * min(box[i], one)
+            bounded = change > zero and (abs(ahead) == box[i] or abs(u[i]) == box[i])
+            changes += one if moved or bounded else zero
             z[i] = ahead
         following = 0.5 + np.sqrt(0.25 + t * t)
         momentum = np.float32((t - 1.0) / following)
@@ -405,25 +450,26 @@ def first_order(shared, space, steps):
 
 @njit(**_OPTIONS)
 def guess(shared, space):
-    """space.inside: 0 where u + z / ||G|| is in the box, else its side."""
-    u, z, c, inside = space.u, space.z, space.c, space.inside
+    """space.inside: 0 where v + z / ||G|| is in its box, else its side."""
+    u, z, c, bound, inside = space.u, space.z, space.c, space.bound, space.inside
     product(shared.G, u, z)
     for i in range(len(u)):
         ahead = u[i] + (c[i] - z[i]) / shared.length
-        inside[i] = (ahead > 1.0) - (ahead < -1.0)
+        inside[i] = (ahead > bound[i]) - (ahead < -bound[i])
 
 
 @njit(**_OPTIONS)
 def newton(shared, space, max_steps, slack):
-    """(rows on the cosupport, steps): from the pattern in space.inside to u; -1 rows where it breaks down or cycles."""
-    u, z, t, side, rows = space.u, space.z, space.t, space.inside, space.rows
+    """(rows on the cosupport, steps): from the pattern in space.inside to v; -1 rows where it breaks down or cycles."""
+    u, z, t, bound, side, rows = space.u, space.z, space.t, space.bound, space.inside, space.rows
     n, k = shared.W.shape[1], len(u)
     fewest, patience = k + 1, 4
     for step in range(1, max_steps + 1):
-        m = 0
+        m = int64(0)
         for i in range(k):
-            u[i] = side[i]
+            u[i] = side[i] * bound[i]
             if side[i] == 0:
+                u[i] = 0.0  # infinity is a bound, too
                 rows[m] = i
                 m += 1
         if m > n:
@@ -448,7 +494,7 @@ def newton(shared, space, max_steps, slack):
         changes = 0
         for i in range(m):
             row = inner[i]
-            if abs(t[i]) > 1.0 + 1e-14:
+            if abs(t[i]) > bound[row] * (1.0 + 1e-14):
                 side[row] = 1 if t[i] > 0.0 else -1
                 changes += 1
         for i in range(f):
@@ -469,9 +515,9 @@ def newton(shared, space, max_steps, slack):
 
 
 @njit(**_OPTIONS)
-def refine(shared, space, y, m, x):
-    """x = y - W^T u and z = W x; then u on the cosupport, x and z are corrected until z vanishes there to rounding."""
-    u, z, t, rows = space.u, space.z, space.t, space.rows[:m]
+def refine(shared, space, m, x):
+    """x = y - w^T v and z = w x; then v on the cosupport, x and z are corrected until z vanishes there to rounding."""
+    y, u, z, t, bound, rows = space.y, space.u, space.z, space.t, space.bound, space.rows[:m]
     tiny = 4.0 * _EPS * shared.norm
     product(shared.Wt, u, x)
     for i in range(len(x)):
@@ -487,9 +533,9 @@ def refine(shared, space, y, m, x):
         solve_cholesky(space.L, m, space.A.shape[1], t)
         for i in range(m):
             u[rows[i]] += t[i]
-        add_some_rows(shared.W, rows, t[:m], -1.0, x)
+        add_some_rows(shared.W, rows, t, -1.0, x)
     for i in range(len(u)):
-        u[i] = min(max(u[i], -1.0), 1.0)
+        u[i] = min(max(u[i], -bound[i]), bound[i])
 
 
 # --- bounded least squares by orthogonalisation -----------------------------------------------------------------------
@@ -546,21 +592,21 @@ def solve_upper(R, r, b):
 
 
 @njit(**_OPTIONS)
-def bounded_least_squares(shared, space, y, x, slack, max_steps):
-    """The dual by pivoting, from any u in the box: (independent rows, all rows on the cosupport, steps).
+def bounded_least_squares(shared, space, x, slack, max_steps):
+    """The dual by pivoting, from any v in the box: (independent rows, all rows on the cosupport, steps).
 
-    Rows are basic (independent, in space.rows) or keep their u, at a bound or between. The basic ones minimise; one
+    Rows are basic (independent, in space.rows) or keep their v, at a bound or between. The basic ones minimise; one
     that meets a bound stops there and leaves. At the minimum z vanishes on the basic rows, hence on all that depend on
-    them: a row whose u may still improve is independent, and enters. The objective falls from one minimum to the next,
+    them: a row whose v may still improve is independent, and enters. The objective falls from one minimum to the next,
     so it is finite (Stark and Parker 1995, with rows that need not start at a bound).
     """
-    W, u, z, t, d, rows, excluded = shared.W, space.u, space.z, space.t, space.d, space.rows, space.excluded
-    Q, R = space.Q, space.A
-    k, r = len(u), 0
+    W, y, u, z, t, d, rows = shared.W, space.y, space.u, space.z, space.t, space.d, space.rows
+    Q, R, bound, excluded = space.Q, space.A, space.bound, space.excluded
+    k, r = len(u), int64(0)
     for i in range(k):
-        excluded[i] = False
-        u[i] = min(max(u[i], -1.0), 1.0)
-        if abs(u[i]) < 1.0 and append(W[i], Q, R, r, _DEPENDENT):
+        excluded[i] = 0
+        u[i] = min(max(u[i], -bound[i]), bound[i])
+        if abs(u[i]) < bound[i] and append(W[i], Q, R, r, _DEPENDENT):
             rows[r] = i
             r += 1
     entered, steps, settled = k, 0, False
@@ -573,21 +619,21 @@ def bounded_least_squares(shared, space, y, x, slack, max_steps):
             t[j] = dot(Q[j], x)
             d[j] = t[j]
         solve_upper(R, r, d)
-        length, blocking = 1.0, -1
+        length, blocking = 1.0, int64(-1)
         for j in range(r):
-            ahead = u[rows[j]] + d[j]
-            if abs(ahead) > 1.0:
-                room = max((1.0 - np.sign(ahead) * u[rows[j]]) / abs(d[j]), 0.0)
+            ahead, most = u[rows[j]] + d[j], bound[rows[j]]
+            if abs(ahead) > most:
+                room = max((most - np.sign(ahead) * u[rows[j]]) / abs(d[j]), 0.0)
                 if room < length:
                     length, blocking = room, j
         for j in range(r):
             u[rows[j]] += length * d[j]
         if blocking >= 0:
             row = rows[blocking]
-            u[row] = np.sign(d[blocking])
+            u[row] = np.sign(d[blocking]) * bound[row]
             # It came in and goes out without a step: what seemed an improvement was rounding.
             if row == entered and length == 0.0:
-                excluded[row] = True
+                excluded[row] = 1
             drop(blocking, Q, R, r)
             r -= 1
             for j in range(blocking, r):
@@ -598,16 +644,16 @@ def bounded_least_squares(shared, space, y, x, slack, max_steps):
                 x[i] -= t[j] * Q[j, i]
         product(W, x, z)
         for j in range(r):
-            excluded[rows[j]] = True
-        worst, entering = slack, -1
+            excluded[rows[j]] = 1
+        worst, entering = slack, int64(-1)
         for i in range(k):
-            if not excluded[i] and abs(z[i]) > worst and u[i] * np.sign(z[i]) < 1.0:
+            if excluded[i] == 0 and abs(z[i]) > worst and u[i] * np.sign(z[i]) < bound[i]:
                 worst, entering = abs(z[i]), i
         for j in range(r):
-            excluded[rows[j]] = False
+            excluded[rows[j]] = 0
         if entering < 0 and settled:
             break
-        settled = entering < 0  # once more, to correct u for rounding
+        settled = entering < 0  # once more, to correct v for rounding
         if settled:
             continue
         if append(W[entering], Q, R, r, _DEPENDENT):
@@ -615,7 +661,7 @@ def bounded_least_squares(shared, space, y, x, slack, max_steps):
             entered = entering
             r += 1
         else:
-            excluded[entering] = True
+            excluded[entering] = 1
     r, m = complete(shared, space, 100.0 * slack)
     return r, m, steps
 
@@ -624,25 +670,26 @@ def bounded_least_squares(shared, space, y, x, slack, max_steps):
 def complete(shared, space, zero):
     """(independent rows, all rows) of the cosupport, listed in that order: those strictly inside the box, and those at
     a bound that vanish because they depend on the former. Others that vanish at a bound are kinks, and not listed."""
-    W, u, z, rows = shared.W, space.u, space.z, space.rows
-    m = 0
+    W, u, z, bound, rows = shared.W, space.u, space.z, space.bound, space.rows
+    m = int64(0)
     for i in range(len(u)):
-        if abs(u[i]) < 1.0 and abs(z[i]) <= zero:
+        if abs(u[i]) < bound[i] and abs(z[i]) <= zero:
             rows[m] = i
             m += 1
-    r = rank_revealing(W, rows, m, space)
+    r = rank_revealing(W, rows, m, space.v, space.Q, space.A)
     for i in range(len(u)):
-        if abs(u[i]) == 1.0 and abs(z[i]) <= zero and not append(W[i], space.Q, space.A, r, _DEPENDENT):
+        at_bound = abs(u[i]) == bound[i] and abs(z[i]) <= zero
+        if at_bound and not append(W[i], space.Q, space.A, r, _DEPENDENT):
             rows[m] = i
             m += 1
     return r, m
 
 
 @njit(**_OPTIONS)
-def rank_revealing(W, rows, m, space):
+def rank_revealing(W, rows, m, left, Q, R):
     """The rank of W[rows[:m]], which is reordered: at each step the row with the largest part outside the others' span,
     and those that have none last."""
-    left, r, end = space.v, 0, m
+    r, end = int64(0), m
     for j in range(m):
         left[j] = dot(W[rows[j]], W[rows[j]])
     while r < end:
@@ -652,9 +699,9 @@ def rank_revealing(W, rows, m, space):
                 chosen = j
         rows[r], rows[chosen] = rows[chosen], rows[r]
         left[chosen] = left[r]
-        if append(W[rows[r]], space.Q, space.A, r, _DEPENDENT):
+        if append(W[rows[r]], Q, R, r, _DEPENDENT):
             for j in range(r + 1, end):
-                left[j] -= dot(space.Q[r], W[rows[j]]) ** 2
+                left[j] -= dot(Q[r], W[rows[j]]) ** 2
             r += 1
         else:
             end -= 1
@@ -663,51 +710,85 @@ def rank_revealing(W, rows, m, space):
     return r
 
 
-# --- one sample, and the batch ----------------------------------------------------------------------------------------
+# --- one sample, and a share of the batch -----------------------------------------------------------------------------
 
 
 @njit(**_OPTIONS)
-def certify(shared, space, y, x, r, m, pattern, numbers):
-    """Pattern and (KKT residual, relative duality gap, primal margin, dual margin) of (x, u) as returned."""
-    u, z, w = space.u, space.z, space.w[: len(x)]
-    size = max(largest(y), 1e-300)
-    product(shared.Wt, u, w)
+def certify(shared, space, x, u, r, m, zero, pattern, numbers):
+    """u, and of (x, u) as returned: the pattern and (KKT residual, relative duality gap, primal margin, dual margin).
+
+    The residual of row i is min(h_i, room_i), h_i = |z_i| / (||w_i|| ||y||) and room_i = 1 - sign(z_i) u_i, times
+    bound_i / ||y|| where that is more than one, because x moves so much with u_i.
+    """
+    y, v, z, c, bound, w = space.y, space.u, space.z, space.c, space.bound, space.w[: len(x)]
+    for i in range(len(u)):
+        # A v at its bound is there exactly; what a u between is too coarse for, v shows again.
+        u[i] = np.sign(v[i]) if abs(v[i]) == bound[i] else v[i] / bound[i]
+        v[i] = u[i] * bound[i]
+    size, length = largest(y), np.sqrt(dot(y, y))
+    if size == 0.0:
+        size, length = 1.0, 1.0
+    product(shared.Wt, v, w)
     for i in range(len(x)):
         w[i] += x[i] - y[i]
-    residual = largest(w) / size
-    reach = size * max(shared.norm, 1e-300)
-    gap = 0.5 * dot(w, w)
+    residual, gap = largest(w) / size, 0.5 * dot(w, w)
     for i in range(len(u)):
         pattern[i] = (u[i] > 0.0) - (u[i] < 0.0)
     for j in range(m):
         pattern[space.rows[j]] = 0
-    top, primal, dual, objective = largest(z), np.inf, np.inf, 0.0
+    top, primal, dual, objective, every = 0.0, np.inf, np.inf, 0.5 * dot(y, y), dot(w, w)
     for i in range(len(u)):
-        ahead = min(max(u[i] + z[i] / reach, -1.0), 1.0)
-        residual = max(residual, abs(u[i] - ahead))
-        gap += abs(z[i]) - u[i] * z[i]
-        objective += abs(space.c[i])
+        height, room = abs(z[i]) * shared.inverse_norms[i], 1.0 - np.sign(z[i]) * u[i]
+        residual = max(residual, min(height / length, room * max(1.0, bound[i] / length)))
+        every += height + v[i]
+        gap += bound[i] * (abs(z[i]) - u[i] * z[i])
+        objective += bound[i] * abs(c[i])
+        top = max(top, height)
         if pattern[i] == 0:
             dual = min(dual, 1.0 - abs(u[i]))
         else:
-            primal = min(primal, abs(z[i]))
-    # max() forgets NaN on its left
-    numbers[0] = residual if np.isfinite(gap) else np.nan
-    numbers[1] = gap / max(0.5 * dot(y, y) + objective, 1e-300)
-    numbers[2] = primal / top if top > 0.0 else (primal if primal == np.inf else 0.0)
+            primal = min(primal, height)
+    numbers[0] = residual if np.isfinite(every) else np.nan  # max() forgets NaN on its left
+    numbers[1] = gap / max(objective, 1e-300)
+    numbers[2] = primal / top if primal > zero and top > 0.0 else (primal if primal == np.inf else 0.0)
     numbers[3] = dual if r == m else np.nan
 
 
 @njit(**_OPTIONS)
-def solve_sample(shared, space, y, warm, tolerance, x, u, pattern, numbers, counts, factor):
-    """counts: rows on the cosupport, independent ones, steps, and whether `factor` holds their Cholesky factor."""
-    product(shared.W, y, space.c)
+def begin(shared, space, y, row_scales, warm, u):
+    """The sample's scale, and y, bound, c and the start in its scale; NaN where W or y is not finite."""
+    scale = size_of(y)
+    if not shared.norm <= _LARGEST or scale != scale:
+        return np.nan
+    scale = scaled(y, scale, space.y)
+    product(shared.W, space.y, space.c)
     for i in range(len(u)):
-        space.u[i] = min(max(u[i], -1.0), 1.0) if u[i] == u[i] else 0.0
-    slack = 1e-14 * shared.norm * np.sqrt(dot(y, y))
-    steps, m = 0, -1
+        bound = max(row_scales[i] / scale, _SMALLEST)
+        start = u[i] * bound if warm else 0.0
+        most = min(bound, _FAR)
+        space.bound[i] = bound
+        space.u[i] = min(max(start, -most), most) if start == start else 0.0
+    return scale
+
+
+@njit(**_OPTIONS)
+def solve_sample(shared, space, y, row_scales, warm, tolerance, x, u, pattern, numbers, counts, factor):
+    """counts: rows on the cosupport, independent ones, steps, and whether `factor` holds their Cholesky factor."""
+    k = len(u)
+    scale = begin(shared, space, y, row_scales, warm, u)
+    if scale != scale:
+        fill(x, np.nan)
+        fill(u, np.nan)
+        fill(numbers, np.nan)
+        for i in range(k):
+            pattern[i] = 0
+        for i in range(len(counts)):
+            counts[i] = 0
+        return 0
+    slack = 1e-14 * shared.norm * np.sqrt(dot(space.y, space.y))
+    steps, m = int64(0), int64(-1)
     # The larger the problem the more first-order steps, k^2, are worth a Newton step, m^3.
-    burst = min(16 + len(u), 200)
+    burst = min(16 + k, 200)
     for _ in range(_ATTEMPTS):
         if not shared.length > 0.0:
             break
@@ -715,19 +796,19 @@ def solve_sample(shared, space, y, warm, tolerance, x, u, pattern, numbers, coun
             first_order(shared, space, burst)
             burst *= 4
         warm = False
-        copy(space.u, space.d[: len(u)])
+        copy(space.u, space.v)
         guess(shared, space)
         m, taken = newton(shared, space, _NEWTON_STEPS, slack)
         steps += taken
         if m >= 0:
-            refine(shared, space, y, m, x)
-            certify(shared, space, y, x, m, m, pattern, numbers)
+            refine(shared, space, m, x)
+            certify(shared, space, x, u, m, m, 100.0 * slack, pattern, numbers)
             if numbers[0] <= tolerance:
                 if numbers[2] < _VANISHING:
                     m = -1  # a kink, or a row that depends on the cosupport: for the rank-revealing route to say
                 break
             m = -1
-        copy(space.d, space.u)
+        copy(space.v, space.u)
     counts[3] = m >= 0
     if m >= 0:
         position = 0
@@ -736,12 +817,13 @@ def solve_sample(shared, space, y, warm, tolerance, x, u, pattern, numbers, coun
             position += m - j
         r = m
     else:
-        r, m, taken = bounded_least_squares(shared, space, y, x, slack, 20 * (len(u) + len(x)) + 100)
+        r, m, taken = bounded_least_squares(shared, space, x, slack, 20 * (k + len(x)) + 100)
         steps += taken
-        certify(shared, space, y, x, r, m, pattern, numbers)
-    copy(space.u, u)
+        certify(shared, space, x, u, r, m, 100.0 * slack, pattern, numbers)
+    for i in range(len(x)):
+        x[i] *= scale
     counts[0], counts[1], counts[2] = m, r, steps
-    return space.rows[:m]
+    return m
 
 
 @njit(**_OPTIONS)
@@ -773,57 +855,63 @@ def gram_rows(W, Wt, G, i):
             G[c, row] = G[row, c]
 
 
-@njit(**_OPTIONS)
-def solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts):
-    """A run of neighbouring samples, as what two threads write must not share cache lines; their factors one after
-    another, as small as they are.
-    """
-    space = workspace(*shared.W.shape)
-    share = -(-len(Y) // threads)
-    largest_factor = rows.shape[1] * (rows.shape[1] + 1) // 2
-    start = thread * share * largest_factor
-    for b in range(thread * share, min(len(Y), (thread + 1) * share)):
+@njit(**_ENTRY)
+def prepare(stages, thread, threads, W, w, wt, row_scales, inverse_norms, G, G_single, totals, scratch):
+    """What all samples share, in three stages, of which several threads may do GRAM together; totals are the estimate
+    of w w^T's largest eigenvalue and ||w||_F."""
+    k = len(W)
+    if stages & SCALE:
+        scale_rows(W, w, wt, row_scales)
+    if stages & GRAM:
+        for i in range(4 * thread, k, 4 * threads):
+            gram_rows(w, wt, G, i)
+    if stages & SPECTRUM:
+        totals[0], totals[1] = largest_eigenvalue(G, scratch[0], scratch[1]), root_of_trace(G)
+        for i in range(k):
+            inverse_norms[i] = 1.0 / np.sqrt(G[i, i]) if G[i, i] > 0.0 else 0.0
+            for j in range(k):
+                G_single[i, j] = G[i, j] / totals[0] if totals[0] > 0.0 else 0.0
+
+
+@njit(**_ENTRY)
+def solve_share(
+    first, stop, start, W, Wt, row_scales, inverse_norms, G, G_single, totals, Y, warm, tolerance,
+    X, U, patterns, numbers, counts, rows, factors, starts, A, L, Q, doubles, singles, integers, flags,
+):  # fmt: skip
+    """Samples `first` to `stop`, as what two threads write must not share cache lines; their factors one after another
+    from `start`, as small as they are. U holds the start and then the result."""
+    k, n = W.shape
+    shared = Shared(W, Wt, G, G_single, inverse_norms, totals[0], totals[1])
+    space = Workspace(
+        A, L, Q, singles,
+        doubles[0, :k], doubles[1, :k], doubles[2, :k], doubles[3, :k], doubles[4], doubles[5], doubles[6],
+        doubles[7, :n], doubles[8, :k], doubles[9, :k],
+        integers[0], integers[1], flags[0], flags[1],
+    )  # fmt: skip
+    largest_factor = k * (k + 1) // 2
+    for b in range(first, stop):
         starts[b] = start
         factor = factors[start : start + largest_factor]
-        on = solve_sample(shared, space, Y[b], warm, tolerance, X[b], U[b], patterns[b], numbers[b], counts[b], factor)
-        copy(on, rows[b, : len(on)])
-        start += counts[b, 3] * (len(on) * (len(on) + 1) // 2)
-
-
-@njit(parallel=True, **_ENTRY)
-def solve_batch(
-    threads, gram_threads, W, Wt, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts
-):
-    """All samples on so many threads; U holds the start and then the result. The largest residual, the most steps."""
-    k = len(W)
-    G = np.empty((k, k))
-    for thread in prange(gram_threads):
-        for i in range(4 * thread, k, 4 * gram_threads):
-            gram_rows(W, Wt, G, i)
-    length = largest_eigenvalue(G)
-    shared = Shared(W, Wt, G, (G / length).astype(np.float32), length, root_of_trace(G))
-    for thread in prange(threads):
-        solve_share(thread, threads, shared, Y, warm, tolerance, X, U, patterns, numbers, counts, rows, factors, starts)
-    residual, steps = 0.0, 0
-    for b in range(len(Y)):
-        if residual == residual and not numbers[b, 0] <= residual:  # NaN is the largest
-            residual = numbers[b, 0]
-        steps = max(steps, counts[b, 2])
-    return residual, steps
+        m = solve_sample(
+            shared, space, Y[b], row_scales, warm, tolerance, X[b], U[b], patterns[b], numbers[b], counts[b], factor
+        )
+        copy(space.rows, rows[b, :m])
+        start += counts[b, 3] * (m * (m + 1) // 2)
 
 
 # --- the adjoint ------------------------------------------------------------------------------------------------------
 
 
 @njit(**_OPTIONS)
-def adjoint_sample(W, Wt, rows, independent, factor, factored, space, g, p, a):
-    """p = g - W0^T a, the projection of g on the null space of W0, and a = W0^{+T} g."""
-    m = len(rows)
+def adjoint_sample(W, row_scales, rows, m, independent, factor, factored, R, Q, V, z, t, row, g, p, a):
+    """p = g - W0^T a, the projection of g on the null space of W0, and a = W0^{+T} g; in w until the last line.
+
+    Where rows depend on others the least-norm a is that of W, not of w.
+    """
     fill(a, 0.0)
     copy(g, p)
     if m == 0:
         return
-    A, Q, z, t = space.A, space.Q, space.z, space.t
     if factored:
         first = 0.0
         for _ in range(3):
@@ -835,58 +923,70 @@ def adjoint_sample(W, Wt, rows, independent, factor, factored, space, g, p, a):
             if worst <= 1e-14 * first:  # W0 p vanishes to rounding; where W0 W0^T is ill-conditioned that takes two
                 break
             first = max(first, worst)
-            solve_cholesky(factor, m, 0, t)
+            solve_cholesky(factor, m, int64(0), t)
             for i in range(m):
                 a[rows[i]] += t[i]
-            add_some_rows(W, rows, t[:m], -1.0, p)
+            add_some_rows(W, rows[:m], t, -1.0, p)
+        for i in range(m):
+            a[rows[i]] /= row_scales[rows[i]]
         return
-    r = 0
+    r = int64(0)
     for i in range(independent):
-        r += append(W[rows[i]], Q, A, r, 0.0)
+        r += append(W[rows[i]], Q, R, r, 0.0)
     for i in range(r):
         t[i] = dot(Q[i], g)
         for j in range(len(g)):
             p[j] -= t[i] * Q[i, j]
     if r == m:
-        solve_upper(A, r, t)
+        solve_upper(R, r, t)
         for i in range(r):
-            a[rows[i]] = t[i]
+            a[rows[i]] = t[i] / row_scales[rows[i]]
         return
-    # W0^T = Q^T B with more columns than rows: the least-norm a with B a = Q g, from B^T = V^T S.
-    V, S = np.empty((r, m)), np.empty((r, r))
-    B_row = np.empty(m)
+    # W0^T = Q^T B with more columns than rows: the least-norm a with B a = Q g, from B^T = V^T S. R is free again.
+    fill(row, 0.0)
     for i in range(r):
         for j in range(m):
-            B_row[j] = dot(Q[i], W[rows[j]])
-        append(B_row, V, S, i, 0.0)
+            row[j] = dot(Q[i], W[rows[j]]) * row_scales[rows[j]]
+        append(row, V, R, i, 0.0)
         value = t[i]
         for j in range(i):
-            value -= S[i, j] * t[j]
-        t[i] = value / S[i, i]
+            value -= R[i, j] * t[j]
+        t[i] = value / R[i, i]
     for i in range(r):
         for j in range(m):
             a[rows[j]] += t[i] * V[i, j]
 
 
-@njit(**_OPTIONS)
-def adjoint_share(thread, threads, W, Wt, counts, rows, factors, starts, G, P, A):
-    space = workspace(*W.shape)
-    share = -(-len(G) // threads)
-    for b in range(thread * share, min(len(G), (thread + 1) * share)):
+@njit(**_ENTRY)
+def adjoint_share(first, stop, W, row_scales, counts, rows, factors, starts, G, P, A, R, Q, V, doubles):
+    """P and A of samples `first` to `stop`, for the loss's gradients G."""
+    k = len(W)
+    z, t, row = doubles[0, :k], doubles[1], doubles[2, :k]
+    for b in range(first, stop):
         m, independent, _, factored = counts[b]
-        adjoint_sample(W, Wt, rows[b, :m], independent, factors[starts[b] :], factored == 1, space, G[b], P[b], A[b])
-
-
-@njit(parallel=True, **_ENTRY)
-def adjoint_batch(threads, W, Wt, counts, rows, factors, starts, G, P, A):
-    """P and A, sample by sample, for the loss's gradients G."""
-    for thread in prange(threads):
-        adjoint_share(thread, threads, W, Wt, counts, rows, factors, starts, G, P, A)
+        factor = factors[starts[b] :]
+        adjoint_sample(
+            W, row_scales, rows[b], m, independent, factor, factored == 1, R, Q, V, z, t, row, G[b], P[b], A[b]
+        )
 
 
 @njit(**_ENTRY)
-def order_batch(W, counts, rows):
+def order_batch(W, counts, rows, left, Q, R):
     """Each sample's rows with the independent ones first, and how many those are."""
-    space = workspace(*W.shape)
     for b in range(len(rows)):
-        counts[b, 1] = rank_revealing(W, rows[b], counts[b, 0], space)
+        counts[b, 1] = rank_revealing(W, rows[b], counts[b, 0], left, Q, R)
+
+
+_D1, _D2, _I1, _I2, _U2, _S2, _B2 = (
+    float64[::1], float64[:, ::1], int64[::1], int64[:, ::1], uint32[:, ::1], float32[:, ::1], int8[:, ::1]
+)  # fmt: skip
+SIGNATURES = {
+    "prepare": (int64, int64, int64, _D2, _D2, _D2, _D1, _D1, _D2, _S2, _D1, _D2),
+    "solve_share": (
+        int64, int64, int64, _D2, _D2, _D1, _D1, _D2, _S2, _D1, _D2, boolean, float64,
+        _D2, _D2, _B2, _D2, _I2, _U2, _D1, _I1, _D2, _D1, _D2, _D2, _S2, _U2, _B2,
+    ),
+    "adjoint_share": (int64, int64, _D2, _D1, _I2, _U2, _D1, _I1, _D2, _D2, _D2, _D2, _D2, _D2, _D2),
+    "order_batch": (_D2, _I2, _U2, _D1, _D2, _D2),
+}  # fmt: skip
+"""Of the kernels that are called from Python: each is compiled for these types, and refuses all others."""
