@@ -19,6 +19,7 @@ from typing import Any, Literal, Self, TypeVar
 import pydantic
 
 from bench.record import TIMING_FLAGS, Record, Status
+from bench.whole_file import make_folder, write_whole
 
 MEBIBYTE = 2**20
 SAMPLED = "memory_sampled"
@@ -92,7 +93,7 @@ class Baseline(Part):
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Raises BaselineError."""
+    """Raises BaselineError, and OSError where it cannot be read."""
     document = _document(path)
     if document.get("schema") == 1:
         raise BaselineError(f"{path}: a baseline of schema 1, which holds no memory: write it again with --update")
@@ -128,7 +129,7 @@ def _document(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BaselineError(f"{path}: there is no such baseline: write it with --update") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise _not_a_baseline(path, error) from None
     if not isinstance(document, dict):
         raise BaselineError(f"{path}: not a baseline: it holds a {type(document).__name__} and no object")
@@ -136,11 +137,14 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def write_baseline(path: Path, records: Mapping[str, Record], machine: Machine, tolerances: Tolerances) -> None:
-    """Sorted, numbers rounded up to three digits, so that a difference between two baselines means something."""
+    """Sorted, numbers rounded up to three digits, so that a difference between two baselines means something.
+
+    Raises OSError; the file that was there before then stays.
+    """
     cells = {cell_id: _held_to(record) for cell_id, record in sorted(records.items())}
     baseline = Baseline(tolerances=tolerances, machine=machine, cells=cells)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(baseline.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+    make_folder(path.parent)
+    write_whole(path, baseline.model_dump_json(by_alias=True, indent=2) + "\n")
 
 
 def _held_to(record: Record) -> BaselineCell:

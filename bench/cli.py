@@ -1,7 +1,7 @@
 """The command line.
 
 Exit codes: 0 fine; 1 a status or an error got worse, or a run could not finish; 2 bad input; 3 only memory grew; 4 only
-times did.
+times did. What the operating system refuses, wherever that happens, is bad input.
 
 What a command needs (torch, pandas, the reports) is imported inside it, so that `--help` answers at once.
 """
@@ -11,17 +11,22 @@ from __future__ import annotations
 import enum
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
+from typer.core import TyperGroup
+
+from bench import system_errors, whole_file
+from bench.lines import SchemaError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +40,29 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 FORMATS = ("html", "md", "tex", "csv", "pr")
 
+
+class Commands(TyperGroup):
+    """All commands: what the operating system refuses any of them, and a file of another version of the suite, is one
+    line and exit code 2."""
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        try:
+            try:
+                return super().main(*arguments, **named)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except OSError as error:
+            line = system_errors.in_one_line(error)
+        except SchemaError as error:
+            line = str(error)
+        _say_error(line)
+        sys.exit(BAD_INPUT)
+
+
 app = typer.Typer(
     name="python -m bench",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -171,7 +197,10 @@ def run(
     terminal_table(records, _console())
     typer.echo(f"run: {folder}")
     if report:  # in a process of its own: its libraries would double the runner's memory
-        subprocess.run([sys.executable, "-m", "bench", "report", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "bench", "report", str(folder)]
+        code = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
+        if code:  # it has said why
+            raise typer.Exit(code)
         typer.echo(f"report: {folder / 'report' / 'report.html'}")
 
 
@@ -222,10 +251,17 @@ def report_(
         _require_run(folder)
         for line in journal.damage(folder):
             typer.echo(f"warning: {line}", err=True)
+    from bench.run_folder import RunError
     from reports.write import write_report
 
+    folder = out or runs[0] / "report"
+    whole_file.try_folder(folder)
     changes = [_changes(a, b) for a, b in itertools.pairwise(runs)] if formats & {"html", "pr"} else []
-    for path in write_report(runs, out or runs[0] / "report", formats, changes):
+    try:
+        written = write_report(runs, folder, formats, changes)
+    except RunError as error:
+        _refuse(str(error))
+    for path in written:
         typer.echo(str(path))
 
 
@@ -246,6 +282,7 @@ def _report_account(runs: list[Path], out: Path | None, formats: set[str]) -> No
         from reports.trainings_page import write_trainings as write
     else:
         from reports.denoised_page import write_denoised as write
+    whole_file.try_folder(out or folder / "report")
     try:
         written = write(folder, out or folder / "report", formats)
     except ValueError as error:
@@ -317,41 +354,63 @@ def check(
 
     if time not in ("soft", "hard"):
         _refuse(f"--time {time}: choose from soft, hard")
+    _try_outputs(junit, summary)
+    if update:
+        whole_file.try_folder(baseline.parent)  # which is made where it is not there
+        _try_outputs(baseline if baseline.parent.exists() else None)
     try:
         tolerances = kept_tolerances(baseline)
         known = None if update else read_baseline(baseline)
     except BaselineError as error:
         _refuse(str(error))
-    checked = _checked_run(target, out, jobs, plugin or [])
-    machine = Machine.of(checked.environment)
-    if known is None:
-        write_baseline(baseline, checked.records, machine, tolerances)
-        typer.echo(f"baseline of {len(checked.records)} cells: {baseline}")
-        return
-    judged = gate.judge(checked.records, known, machine, time == "hard")
-    if junit is not None:
-        junit.write_text(verdicts.junit("gate", judged), encoding="utf-8")
-    if summary is not None:
-        verdicts.append_summary(summary, gate.summary(judged))
-    for verdict in judged:
-        if verdict.outcome is verdicts.Outcome.FAILED:
-            typer.echo(verdict.line, err=True)
-        elif verdict.outcome is verdicts.Outcome.WARNED:
-            typer.echo(f"warning: {verdict.line}", err=True)
-    for line in [*verdicts.unjudged_lines(judged), gate.headline(judged)]:
-        typer.echo(line)
+    with _scratch() as scratch:
+        checked = _checked_run(target, out or scratch, jobs, plugin or [])
+        machine = Machine.of(checked.environment)
+        if known is None:
+            write_baseline(baseline, checked.records, machine, tolerances)
+            typer.echo(f"baseline of {len(checked.records)} cells: {baseline}")
+            return
+        judged = gate.judge(checked.records, known, machine, time == "hard")
+        for verdict in judged:
+            if verdict.outcome is verdicts.Outcome.FAILED:
+                typer.echo(verdict.line, err=True)
+            elif verdict.outcome is verdicts.Outcome.WARNED:
+                typer.echo(f"warning: {verdict.line}", err=True)
+        for line in [*verdicts.unjudged_lines(judged), gate.headline(judged)]:
+            typer.echo(line)
+        verdicts.write(judged, "gate", junit, summary, gate.summary(judged))
     raise typer.Exit(verdicts.exit_code(judged))
 
 
-def _checked_run(target: Path, out: Path | None, jobs: int | None, plugin: list[Path]) -> RunFolder:
+def _try_outputs(*files: Path | None) -> None:
+    """Before anything is measured."""
+    for file in files:
+        if file is not None:
+            whole_file.try_file(file)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards, unless what was measured would go with it unjudged."""
+    folder = Path(tempfile.mkdtemp(prefix="hypergrad-check-"))
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        if folder.exists():
+            typer.echo(f"what was measured is kept in {folder}", err=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checked_run(target: Path, out: Path, jobs: int | None, plugin: list[Path]) -> RunFolder:
     from bench.run_folder import Run, environment_of
 
     if target.is_dir():
         return _read_run(target)
-    with tempfile.TemporaryDirectory(prefix="hypergrad-check-") as folder:
-        records = _measured(_request(target, out or Path(folder), jobs=jobs, plugins=plugin or ()))
-        environment = environment_of(out or Path(folder))
-    return Run(target, {record.cell_id: record for record in records}, environment)
+    records = _measured(_request(target, out, jobs=jobs, plugins=plugin or ()))
+    return Run(target, {record.cell_id: record for record in records}, environment_of(out))
 
 
 def _read_run(folder: Path) -> RunFolder:
@@ -386,16 +445,14 @@ def compare(
 
     if phase not in comparing.PHASES:
         _refuse(f"--phase {phase}: choose from {', '.join(comparing.PHASES)}")
+    _try_outputs(junit, summary)
     try:
         comparison = comparing.compare(_read_run(a), _read_run(b), phase, margin)
     except RunError as error:
         _refuse(str(error))
     judged = comparing.verdicts(comparison)
-    if junit is not None:
-        junit.write_text(verdicts.junit("compare", judged), encoding="utf-8")
-    if summary is not None:
-        verdicts.append_summary(summary, compare_text.summary(comparison))
     compare_text.print_comparison(comparison, _console())
+    verdicts.write(judged, "compare", junit, summary, compare_text.summary(comparison))
     raise typer.Exit(verdicts.exit_code(judged))
 
 
@@ -419,6 +476,8 @@ def learn(
     if is_under_torchrun() and out is None:
         _refuse("--out: under torchrun all ranks must be given the same folder")
     folder = out or _default_out(config)
+    if not is_under_torchrun():  # where ranks would make and remove it under each other's hands
+        whole_file.try_folder(folder)
     with _bad_input():
         if ranks > 1 and not is_under_torchrun():
             learning.check(config, plugin or [])
@@ -439,6 +498,7 @@ def denoise(
     from bench import denoise as denoising
 
     run = out or _default_out(config)
+    whole_file.try_folder(run)
     with _bad_input(), _interruptible(f"stopped; the same command with --out {run} continues"):
         denoised = denoising.denoise(config, run, str(folder) if folder else None, _progress())
     from reports.denoised import print_tables
@@ -554,5 +614,10 @@ def _console_on(stream: TextIO) -> Console:
 
 
 def _refuse(line: str) -> NoReturn:
-    typer.echo(f"error: {line}", err=True)
+    _say_error(line)
     raise typer.Exit(BAD_INPUT)
+
+
+def _say_error(line: str) -> None:
+    with suppress(OSError):
+        typer.echo(f"error: {line}", err=True)

@@ -142,13 +142,15 @@ def load(path: Path) -> Config:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The document of a file. Raises ConfigError."""
+    """The document of a file, with or without a byte order mark. Raises ConfigError, and OSError where it is none."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder: name the TOML file itself") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not TOML: it is not UTF-8 text: save it as UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{path}: not TOML that can be read: it is nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and an integer of more digits than Python reads

@@ -34,7 +34,7 @@ from bench.lock import held
 from bench.progress import print_line
 from bench.provenance import copy_config
 from bench.threads import cores, set_threads
-from bench.whole_file import write_whole
+from bench.whole_file import whole, write_whole
 from methods.denoisers.patch_transform import PatchTransform
 
 GREY = 255.0
@@ -156,10 +156,11 @@ def _learned(experiment: Experiment) -> list[Learned]:
 
 
 def _save_image(picture: Picture, path: Path) -> None:
-    from skimage.io import imsave
+    from PIL import Image
     from skimage.util import img_as_ubyte
 
-    imsave(path, img_as_ubyte(np.clip(picture, 0.0, 1.0)), check_contrast=False)
+    with whole(path) as file:
+        Image.fromarray(img_as_ubyte(np.clip(picture, 0.0, 1.0))).save(file, format="PNG")
 
 
 def _end_torn_line(lines: IO[bytes]) -> None:

@@ -13,6 +13,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from bench import provenance, pruning, units
 from bench.cell import Cell
 from bench.isolation import GIB, MEMORY_SHARE
 from bench.journal import JOURNAL
+from bench.lines import SchemaError
 from bench.process_tree import memory_bytes
 from bench.record import Record, Status, read_journal
 from bench.scaling import Estimate, Point, Scaling, Source
@@ -88,8 +90,10 @@ def earlier_records(folders: Iterable[Path], measure: Measure) -> list[Record]:
     ]
     found = list[Record]()
     for run in dict.fromkeys(path.parent for path in journals):
-        environments = _environments(run)
-        for record in read_journal(run):
+        environments, records = _environments(run), list[Record]()
+        with suppress(OSError, SchemaError):  # a forecast does without
+            records = read_journal(run)
+        for record in records:
             settings = environments.get(record.environment, {}).get("settings", {})
             stays = _was_stopped(record) or _effort(settings.get("measure", {})) == wanted
             found.append(record if stays else record.model_copy(update={"wall_seconds": None}))

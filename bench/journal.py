@@ -8,8 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.lock import LOCK, hold
+from bench.lines import Lines, accepted
+from bench.lock import hold, release
 from bench.record import Record, parse_journal, read_journal, to_frame
+from bench.whole_file import make_folder, whole
 
 JOURNAL, DAMAGED = "journal.jsonl", "journal.damaged"
 
@@ -28,47 +30,44 @@ class Journal:
         """The record that counts for each cell: its last one."""
 
     def __enter__(self) -> Self:
-        """Raises InUseError."""
-        self._run.mkdir(parents=True, exist_ok=True)
+        """Raises InUseError, SchemaError and OSError."""
+        make_folder(self._run)
         self._lock = hold(self._run)
-        self._repair()
-        self._lines = open(self._run / JOURNAL, "ab")
+        try:
+            self._repair()
+            self._lines = Lines(self._run / JOURNAL)
+        except BaseException:
+            release(self._run, self._lock)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.close()
-        (self._run / LOCK).unlink()
         if not (self._run / JOURNAL).stat().st_size and not (self._run / DAMAGED).exists():
             (self._run / JOURNAL).unlink()
-            if not any(self._run.iterdir()):
-                self._run.rmdir()
-        self._lock.close()
+        release(self._run, self._lock)
 
     def append(self, record: Record) -> None:
-        """One more line, on the disk when this returns."""
-        self._lines.write(record.to_line().encode() + b"\n")
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
+        """One more line, on the disk when this returns. Raises OSError."""
+        self._lines.append(record.to_line())
+        self._lines.sync()
         self.records[record.cell_id] = record
 
     def _repair(self) -> None:
         path = self._run / JOURNAL
         text = path.read_bytes() if path.exists() else b""
-        parsed = parse_journal(text)
-        self.records = newest(parsed.records)
+        parsed = accepted(path, parse_journal(text))
+        self.records = newest(parsed.values)
         self.damage = [f"{path}: {line}" for line in parsed.damage]
         if parsed.damaged_lines:
             with open(self._run / DAMAGED, "ab") as kept:
                 kept.writelines(parsed.damaged_lines)
                 os.fsync(kept.fileno())
         if parsed.damage:
-            partial = path.with_suffix(".part")
-            with open(partial, "wb") as file:
+            with whole(path) as file:
                 file.writelines(parsed.good_lines)
-                os.fsync(file.fileno())
-            os.replace(partial, path)
 
 
 def newest(records: Iterable[Record]) -> dict[str, Record]:
@@ -88,6 +87,6 @@ def damage(run: Path) -> list[str]:
 
 def write_parquet(run: Path) -> None:
     """`records.parquet`, written in one step."""
-    partial = run / "records.parquet.part"
-    to_frame(read(run).values()).to_parquet(partial)
-    os.replace(partial, run / "records.parquet")
+    frame = to_frame(read(run).values())
+    with whole(run / "records.parquet") as file:
+        frame.to_parquet(file)

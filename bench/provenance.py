@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.whole_file import write_whole
+from bench.whole_file import copy_whole, write_whole
 
 FOLDER = "environments"
 NEWEST = "environment.json"
@@ -34,7 +33,7 @@ def copy_config(config_path: Path, folder: Path) -> None:
     """To the file of that name which every folder has, unless it is this very file."""
     copied = folder / "config.toml"
     if config_path.resolve() != copied.resolve():
-        shutil.copyfile(config_path, copied)
+        copy_whole(config_path, copied)
 
 
 def name_of(environment: Mapping[str, Any]) -> str:

@@ -33,11 +33,12 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
+
+from bench.lines import Parsed, accepted, parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,8 @@ def correctness(numbers: dict[str, Any]) -> Correctness:
 class Record(pydantic.BaseModel):
     """One cell: method x problem x size x device x dtype x batch x parameters."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    """Fields of a later suite that has the same `schema` are kept as they are, wherever records are copied."""
 
     schema_version: int = pydantic.Field(default=SCHEMA, alias="schema")
     cell_id: str
@@ -199,50 +201,27 @@ def variant_name(method: str, parameters: dict[str, Any]) -> str:
     return f"{method}[{listed}]" if listed else method
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """A journal's lines, told apart."""
-
-    records: list[Record]
-    """In the order in which they finished."""
-    good_lines: list[bytes]
-    damaged_lines: list[bytes]
-    """Whole lines that are no records."""
-    damage: list[str]
-    """One clause for each of them, and for a torn last line."""
-
-
-def parse_journal(text: bytes) -> Parsed:
+def parse_journal(text: bytes) -> Parsed[Record]:
     """The records of a journal; a torn last line, and lines that are no records, take no other with them."""
-    parsed = Parsed([], [], [], [])
-    *lines, torn = text.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            parsed.records.append(Record.from_line(line.decode()))
-            parsed.good_lines.append(line + b"\n")
-        except ValueError:  # pydantic's ValidationError and UnicodeDecodeError are its children
-            parsed.damaged_lines.append(line + b"\n")
-            parsed.damage.append(f"line {number} is no record: left out, its cell counts as not measured")
-    if torn:
-        parsed.damage.append(f"line {len(lines) + 1} is torn, as a run was killed while it wrote: left out")
-    return parsed
+    return parse(text, Record.from_line, (SCHEMA,), "its cell counts as not measured")
 
 
 def read_journal(run: Path) -> list[Record]:
-    """The records of a run folder, in the order in which they finished; damaged lines are left out."""
-    return parse_journal((run / "journal.jsonl").read_bytes()).records
+    """The records of a run folder, in the order in which they finished; damaged lines are left out.
+
+    Raises SchemaError where some are of another version of the format.
+    """
+    path = run / "journal.jsonl"
+    return accepted(path, parse_journal(path.read_bytes())).values
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record with every field of the format, parameters and output as JSON text, and a column `variant`."""
+    """One row per record with every field that it has, objects and lists as JSON text, and a column `variant`."""
     import pandas as pd  # 75 MB that a runner does without
 
     rows = []
     for record in records:
         row = record.model_dump(mode="json", by_alias=True)
-        for name in ("method_parameters", "problem_parameters", "quantities", "flags"):
-            row[name] = json.dumps(row[name])
-        if record.output_tail is not None:
-            row["output_tail"] = json.dumps(record.output_tail)  # a row of a CSV file stays one line
+        row |= {name: json.dumps(value) for name, value in row.items() if isinstance(value, dict | list)}
         rows.append({**row, "variant": record.variant})
     return pd.DataFrame(rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -25,6 +24,7 @@ from bench._existence import derivative_exists
 from bench._lower_level import LowerLevel, NoReference
 from bench._slopes import Directions, Entries, Slopes, one_sided, one_sided_sweep, two_sided, two_sided_sweep
 from bench._sweep import Sweep
+from bench.whole_file import whole
 from problems.contract import Problem, Structure, Theta, input_sha256, missing_structure
 from problems.penalties import SmoothPenalty
 
@@ -253,10 +253,8 @@ def _save(reference: Reference, seed: int, path: Path) -> None:
     rest["directions"] = None if drawn is None else [*drawn.shape, seed]
     rest["sweep"] = None if reference.sweep is None else reference.sweep.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    with draft.open("wb") as file:
+    with whole(path) as file:
         np.savez(file, allow_pickle=False, rest=np.frombuffer(json.dumps(rest).encode(), np.uint8), **arrays)
-    draft.replace(path)
 
 
 def load(path: Path) -> Reference:

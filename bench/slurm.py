@@ -10,7 +10,6 @@ takes with it no more than the cells that it had not finished, and a collector t
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from bench.cell import Cell, reproduce_command
 from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
 from bench.record import Record, Status, read_journal
-from bench.whole_file import write_whole
+from bench.whole_file import copy_whole, write_whole
 
 if TYPE_CHECKING:
     from bench.run import Plan
@@ -181,7 +180,7 @@ class _Collector:
                 for file in (Path("pyperf", f"{cell_id}.json"), environment, output.file_of(cell_id)):
                     if (job.folder / file).exists():
                         (self.run / file).parent.mkdir(exist_ok=True)
-                        shutil.copyfile(job.folder / file, self.run / file)
+                        copy_whole(job.folder / file, self.run / file)
                 kept.forget(self.run, cell_id)
                 for file in kept.files_of(record):
                     if (job.folder / file).exists():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pyperf
 
 from bench.cell import Cell
 from bench.samples import Timed, Value
+from bench.whole_file import make_folder, write_whole
 
 PHASES = ("solve", "gradient", "total")
 
@@ -35,9 +37,11 @@ def write_suite(path: Path, cell: Cell, processes: list[Timed]) -> pyperf.Benchm
         pyperf.Run([process.prepare_seconds], metadata=_metadata(cell, "prepare"), collect_metadata=False)
         for process in processes
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     suite = pyperf.BenchmarkSuite([*benchmarks, pyperf.Benchmark(prepare)])
-    suite.dump(str(path), replace=True)
+    written = io.StringIO()
+    suite.dump(written)
+    write_whole(path, written.getvalue())
     return suite
 
 

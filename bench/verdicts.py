@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from bench.cell import describe
 from bench.record import Record
+from bench.whole_file import naming, write_whole
 
 SUMMARY_ROWS = 25
 """Of a table in a Markdown summary: a pull request shows it whole."""
@@ -120,7 +121,15 @@ def markdown(text: str) -> str:
     return shown.replace("@", "@\N{ZERO WIDTH SPACE}")
 
 
-def append_summary(path: Path, text: str) -> None:
-    """GitHub's `$GITHUB_STEP_SUMMARY` is appended to, as a job's other steps may have written there."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text)
+def write(
+    verdicts: Sequence[Verdict], name: str, junit_file: Path | None, summary_file: Path | None, summary: str
+) -> None:
+    """As JUnit XML, and as Markdown, where there is a file for it. Raises OSError.
+
+    GitHub's `$GITHUB_STEP_SUMMARY` is appended to, as a job's other steps may have written there.
+    """
+    if junit_file is not None:
+        write_whole(junit_file, junit(name, verdicts))
+    if summary_file is not None:
+        with naming(summary_file), open(summary_file, "a", encoding="utf-8") as file:
+            file.write(summary)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.aligned import Table
+from bench.config import read as read_config
 from bench.record import Record, Status, read_journal
+from bench.run_folder import RunError
 from reports.comparison import comparison_table
 from reports.crossovers import crossover_table, crossovers
 from reports.instances import Group, group
@@ -109,16 +110,16 @@ def read_content(folders: Sequence[Path]) -> Content:
 
 
 def read_run(folder: Path) -> Run:
-    """A run folder's title, machine and records. Raises ValueError where it holds no finished cell."""
+    """A run folder's title, machine and records. Raises RunError where it holds no finished cell."""
     if not (folder / "journal.jsonl").is_file():
-        raise ValueError(
+        raise RunError(
             f"{folder} is no run folder: it has no journal.jsonl (python -m bench run CONFIG --out {folder})"
         )
     records = read_journal(folder)
     if not records:
-        raise ValueError(f"{folder} has no finished cell yet: run or resume it with python -m bench run")
+        raise RunError(f"{folder} has no finished cell yet: run or resume it with python -m bench run")
     config = folder / "config.toml"
-    said = tomllib.loads(config.read_text()) if config.is_file() else {}
+    said = read_config(config) if config.is_file() else {}
     title = str(said.get("title") or folder.resolve().name)
     return Run(folder, title, machine_of(folder), tuple(records), said.get("study"))
 

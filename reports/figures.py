@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.aligned import Table
+from bench.whole_file import whole
 from reports import error_time, knob_figure
 from reports.content import Content, Run
 from reports.instances import Group
@@ -99,15 +101,20 @@ def save(figure: Figure, stem: str, title: str, remarks: str, folder: Path, suff
     """One file for each suffix."""
     paths = tuple(folder / f"{stem}.{suffix}" for suffix in suffixes)
     for path in paths:
-        figure.savefig(path)
+        drawn = BytesIO()
+        figure.savefig(drawn, format=path.suffix[1:])
         if path.suffix == ".png" and not any(axes.images for axes in figure.axes):  # a colour scale needs them all
-            _with_a_palette(path)
+            drawn = _with_a_palette(drawn)
+        with whole(path) as file:
+            file.write(drawn.getbuffer())
         figure.set_layout_engine("none")  # the first file has settled it, at half of a figure's cost
     return Drawn(stem, title, remarks.strip(), paths)
 
 
-def _with_a_palette(path: Path) -> None:
+def _with_a_palette(drawn: BytesIO) -> BytesIO:
     """256 colours of its own: a quarter of the bytes, for pictures that a repository keeps."""
-    with Image.open(path) as picture:
+    written = BytesIO()
+    with Image.open(drawn) as picture:
         colours = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        colours.save(path, dpi=picture.info["dpi"], optimize=True)
+        colours.save(written, format="PNG", dpi=picture.info["dpi"], optimize=True)
+    return written

@@ -8,6 +8,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from bench.record import to_frame
+from bench.whole_file import whole, write_whole
 from reports.content import Content
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -27,9 +28,10 @@ def write_frame(frame: pd.DataFrame, folder: Path, stem: str) -> list[Path]:
     """CSV for a spreadsheet too, where a text that it would read as a formula has an apostrophe before it; Parquet with
     types, and text as it was recorded."""
     csv, parquet = folder / f"{stem}.csv", folder / f"{stem}.parquet"
-    frame.to_parquet(parquet, index=False)
+    with whole(parquet) as file:
+        frame.to_parquet(file, index=False)
     inert = {name: frame[name].map(_inert) for name in frame.columns if not is_numeric_dtype(frame[name])}
-    frame.assign(**inert).to_csv(csv, index=False)
+    write_whole(csv, frame.assign(**inert).to_csv(index=False))
     return [csv, parquet]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bench.config import read as read_config
 from bench.learning import curves, outcome
 from bench.learning.curves import Point
 from bench.learning.matrix import expand
@@ -110,7 +110,7 @@ def read(folder: Path) -> Trainings:
     if not found:
         raise ValueError(f"{folder}: no training has ended yet: the same learn command with --out {folder} continues")
     config = folder / "config.toml"
-    said = tomllib.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    said = read_config(config) if config.is_file() else {}
     trainings = [
         Training(one, tuple(curves.read(folder / one.run)), _transform(folder / one.run / "theta.npz")) for one in found
     ]

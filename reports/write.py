@@ -6,6 +6,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.whole_file import make_folder, write_whole
 from reports.changes import Changes
 from reports.content import Content, read_content
 from reports.terminal import terminal_table
@@ -31,7 +32,7 @@ def write_report(
     """
     _require_known(formats)
     content = read_content(runs)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written = []
     if "html" in formats:
         written.append(_write_html(content, changes, out / "report.html"))
@@ -50,7 +51,7 @@ def write_account(account: Account, out: Path, formats: Set[str] = frozenset(FOR
     Raises ValueError for a format that it does not have; nothing is written then.
     """
     _require_known(formats)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     written = []
     if "html" in formats:
         from reports.page import account_html
@@ -142,5 +143,5 @@ def _paths(drawn: Sequence[Drawn]) -> list[Path]:
 
 
 def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return path

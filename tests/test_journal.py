@@ -89,7 +89,7 @@ def test_no_damage_takes_other_lines_with_it(cut: int, flipped: int, bit: int) -
     whole = [index for index in range(3) if sum(map(len, lines[: index + 1])) <= len(text)]
     hit = next(index for index in range(3) if flipped < sum(map(len, lines[: index + 1])))
     beside = {hit, hit + 1} if flipped == sum(map(len, lines[: hit + 1])) - 1 else {hit}  # a lost line break joins two
-    found = {one.cell_id for one in parse_journal(bytes(text)).records}
+    found = {one.cell_id for one in parse_journal(bytes(text)).values}
     assert found >= {"abc"[index] for index in whole if index not in beside}
 
 

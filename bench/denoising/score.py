@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -12,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from bench import config
+from bench.whole_file import whole
 
 SCORES, ASKED, IMAGES, TRANSFORMS = "scores.jsonl", "asked.jsonl", "images", "transforms"
 """Of the run's folder: the records; what the configuration asks for, in its order: the same records without their
@@ -97,13 +99,13 @@ def _scores(text: bytes) -> Iterator[Score]:
 
 def read_folder(folder: Path) -> Denoised:
     """From the folder alone. Raises ValueError where it does not say what was asked for."""
-    path, config = folder / ASKED, folder / "config.toml"
+    path = folder / ASKED
     asked = list(_scores(path.read_bytes())) if path.is_file() else []
     if not asked:
         raise ValueError(f"{folder}: holds no {ASKED}: the same denoise command with --out {folder} writes it")
     done = read(folder)
     scores = [replace(done.get(one.id, one), label=one.label, tuned=one.tuned) for one in asked]  # the newest words
-    said = tomllib.loads(config.read_text(encoding="utf-8"))
+    said = config.read(folder / "config.toml") if (folder / "config.toml").is_file() else {}
     title = str(said.get("title") or folder.resolve().name)
     return Denoised(title, said.get("study"), folder, scores, _transforms(folder / TRANSFORMS))
 
@@ -114,7 +116,8 @@ def keep_transforms(folder: Path, learned: Sequence[Learned]) -> None:
     for path in (folder / TRANSFORMS).glob("*.npz"):
         path.unlink()
     for number, each in enumerate(learned):
-        np.savez(folder / TRANSFORMS / f"{number:03}.npz", W=each.W, source=each.file, picture=each.picture)
+        with whole(folder / TRANSFORMS / f"{number:03}.npz") as file:
+            np.savez(file, allow_pickle=False, W=each.W, source=each.file, picture=each.picture)
 
 
 def _transforms(folder: Path) -> list[Learned]:

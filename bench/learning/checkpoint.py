@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.config import ConfigError
+from bench.whole_file import whole
 
 CHECKPOINT, THETA = "checkpoint.npz", "theta.npz"
 ABOUT = "about"
@@ -22,12 +22,8 @@ ABOUT = "about"
 def write(path: Path, about: dict[str, Any], arrays: dict[str, Tensor]) -> None:
     """In place of the one before, on the disk when this returns."""
     members: dict[str, Any] = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
-    partial = path.with_name(f"{path.name}.part")
-    with open(partial, "wb") as file:
+    with whole(path) as file:
         np.savez(file, allow_pickle=False, **members, **{ABOUT: np.array(json.dumps(about))})
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from bench.whole_file import write_whole
+
 CURVES = "curves.jsonl"
 
 
@@ -86,8 +88,4 @@ class Curves:
         os.fsync(self._lines.fileno())
 
     def _keep(self, points: list[Point]) -> None:
-        partial = self._path.with_name(f"{CURVES}.part")
-        with open(partial, "wb") as file:
-            file.writelines(point.to_line().encode() for point in points)
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)
+        write_whole(self._path, "".join(point.to_line() for point in points))
