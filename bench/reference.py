@@ -8,10 +8,12 @@ so that rounding does not grow as the step shrinks. Where the derivative does no
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -24,18 +26,28 @@ from bench._existence import derivative_exists
 from bench._lower_level import LowerLevel, NoReference
 from bench._slopes import Directions, Entries, Slopes, one_sided, one_sided_sweep, two_sided, two_sided_sweep
 from bench._sweep import Sweep
-from bench.whole_file import whole
+from bench.arrays import read_arrays
+from bench.own_files import read_own
+from bench.system_errors import in_one_line
+from bench.whole_file import make_folder, whole
 from problems.contract import Problem, Structure, Theta, input_sha256, missing_structure
 from problems.penalties import SmoothPenalty
+from problems.registry import ROOT
 
-VERSION = 5
-"""Part of the cache's key: raise it whenever a reference could come out otherwise."""
+SOURCES = (
+    Path(__file__),
+    *sorted(Path(__file__).parent.glob("_[a-z]*.py")),
+    *sorted((ROOT / "problems").rglob("*.py")),
+)
+"""What a reference is computed by: part of the cache's key, so that none of an earlier version is taken."""
 
 CHUNK = 64
 """Directions at a time."""
 MOST_ONE_SIDED = 512
 """Coordinates that a pair is given where each costs 10 to 50 ms; one of more gets directions instead."""
 DIRECTIONS = 16
+ENTRIES = ("values", "bars", "usable", "kink", "ahead", "behind")
+"""The arrays of a reference, each with one number for each entry."""
 
 Verdict = Literal["smooth", "kink", "failed"]
 
@@ -73,7 +85,7 @@ class Reference:
     """The differences that its value was read off."""
 
 
-def reference_for(problem: Problem, kind: Literal["coordinates"] | int, seed: int, cache: Path | None) -> Reference:
+def reference_for(problem: Problem, kind: Literal["coordinates"] | int, seed: int, folder: Path | None) -> Reference:
     """The reference of one training pair (batch 1, CPU, double precision).
 
     Where theta is W itself and the sign pattern holds on both sides of it, one inverse serves every direction: 1 s for
@@ -82,18 +94,41 @@ def reference_for(problem: Problem, kind: Literal["coordinates"] | int, seed: in
     finds a derivative; along the others, and on a kink, every step finds a pattern of its own from either side.
 
     `kind` is "coordinates" or a number of random directions, which depend on `seed` and the size of theta alone. With a
-    `cache` folder the result is kept there under the hash of everything that it depends on.
+    `folder` the result is kept there under the hash of everything that it depends on.
     """
-    return _compute(problem, kind, seed) if cache is None else load(cached(problem, kind, seed, cache))
+    return _compute(problem, kind, seed) if folder is None else load(cached(problem, kind, seed, [folder])[0])
 
 
-def cached(problem: Problem, kind: Literal["coordinates"] | int, seed: int, cache: Path) -> Path:
-    """The file of a reference, which is computed where it is not there yet."""
-    key = hashlib.sha256(f"{VERSION} {input_sha256(problem)} {kind} {seed}".encode()).hexdigest()
-    path = cache / f"{key}.npz"
-    if not path.exists():
-        _save(_compute(problem, kind, seed), seed, path)
-    return path
+def cached(
+    problem: Problem, kind: Literal["coordinates"] | int, seed: int, folders: Sequence[Path]
+) -> tuple[Path, list[str]]:
+    """The file of a reference, which is computed where it is in none of the folders yet, and kept in the first that can
+    be written; and one line for each folder that cannot, and each file that is damaged. Raises OSError where none can.
+    """
+    parts = f"{sources_sha256(type(problem))} {input_sha256(problem)} {kind} {seed}"
+    paths = [folder / f"{hashlib.sha256(parts.encode()).hexdigest()}.npz" for folder in folders]
+    said: list[str] = []
+    for path in paths:
+        with suppress(OSError):  # one that cannot be read is not there
+            if read_own(path, load, said.append) is not None:
+                return path, said
+    reference = _compute(problem, kind, seed)
+    for path in paths:
+        try:
+            _save(reference, seed, path)
+        except OSError as error:
+            said.append(f"{in_one_line(error)} (no reference can be kept in {path.parent})")
+            failure = error
+        else:
+            return path, said
+    raise failure
+
+
+@cache
+def sources_sha256(family: type[Problem]) -> str:
+    """Of the modules of the reference and of the problems, and of the file that the family is from."""
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in (*SOURCES, Path(inspect.getfile(family)))]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 @lru_cache(maxsize=4)
@@ -252,16 +287,20 @@ def _save(reference: Reference, seed: int, path: Path) -> None:
     rest = {name: value for name, value in vars(reference).items() if not isinstance(value, np.ndarray)}
     rest["directions"] = None if drawn is None else [*drawn.shape, seed]
     rest["sweep"] = None if reference.sweep is None else reference.sweep.to_json()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with whole(path) as file:
         np.savez(file, allow_pickle=False, rest=np.frombuffer(json.dumps(rest).encode(), np.uint8), **arrays)
 
 
 def load(path: Path) -> Reference:
-    """A reference from its file."""
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    """A reference from its file. Raises OSError, and ValueError, KeyError or TypeError where it is damaged."""
+    arrays = read_arrays(path)
     rest = json.loads(arrays.pop("rest").tobytes().decode())
     drawn, sweep = rest.pop("directions"), rest.pop("sweep")
     directions = None if drawn is None else directions_of(*drawn)
-    return Reference(**rest, directions=directions, sweep=None if sweep is None else Sweep.from_json(sweep), **arrays)
+    found = Reference(**rest, directions=directions, sweep=None if sweep is None else Sweep.from_json(sweep), **arrays)
+    lengths = {getattr(found, name).shape for name in ENTRIES}
+    entries = len(found.values)
+    if lengths != {(entries,)} or (directions is not None and entries not in (0, len(directions))):
+        raise ValueError(f"{path}: its arrays do not belong together")
+    return found

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from bench.catalogue import Catalogue
@@ -11,9 +14,9 @@ from bench.cell import Cell, Instance
 from bench.config import ReferenceEntry
 from bench.isolation import Job, Outcome, Workers
 from bench.record import Status
-from problems.registry import ROOT
 
-CACHE = ROOT / "results" / "cache"
+OWN_CACHE = "cache"
+"""Of a run's folder, where the user's cache folder cannot be written."""
 SEED = 0
 """Of the random directions."""
 TIMEOUT_SECONDS = 1800.0
@@ -28,8 +31,11 @@ Key = tuple[str, int, Kind]
 class References:
     """Filled by `compute`, asked by `of`. Holds file names: the numbers stay with the workers."""
 
-    def __init__(self, settings: ReferenceEntry, catalogue: Catalogue) -> None:
-        self._settings, self._catalogue = settings, catalogue
+    def __init__(self, settings: ReferenceEntry, catalogue: Catalogue, run: Path, say: Callable[[str], None]) -> None:
+        """What is wrong with the cache is said once."""
+        self._settings, self._catalogue, self._say = settings, catalogue, say
+        self._folders = [*filter(None, [cache_folder()]), run.resolve() / OWN_CACHE]
+        self._said: set[str] = set()
         self._known: dict[Key, dict[str, Any]] = {}
 
     def of(self, cell: Cell) -> list[dict[str, Any]]:
@@ -49,6 +55,10 @@ class References:
             keys = shares[index][1]
             self._known.update(zip(keys, _located(outcome, keys), strict=True))
             outcome.remove_files()
+            for line in outcome.numbers.get("said", ()):
+                if line not in self._said:
+                    self._say(line)
+                self._said.add(line)
             finished += len(keys)
             done(finished, total)
 
@@ -66,9 +76,21 @@ class References:
             "problem_parameters": instance.parameters,
             "pairs": [(pair, kind) for _, pair, kind in keys],
             "seed": SEED,
-            "cache": str(CACHE),
+            "folders": [str(folder) for folder in self._folders],
         }
         return Job("reference", payload, "fork", threads=1, timeout_seconds=TIMEOUT_SECONDS)
+
+
+def cache_folder() -> Path | None:
+    """The user's, which outlives runs and checkouts: `$HYPERGRAD_BENCH_CACHE`, or `hypergrad-bench` in
+    `$XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
+    given = os.environ.get("HYPERGRAD_BENCH_CACHE")
+    if given:
+        return Path(given).absolute()
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    with suppress(RuntimeError):
+        return (Path(caches) if os.path.isabs(caches) else Path.home() / ".cache") / "hypergrad-bench"
+    return None
 
 
 def kinds_of(pairs: int, size: int, batch: int, coordinate_pairs: int, directions: int) -> list[Kind]:

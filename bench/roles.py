@@ -175,7 +175,9 @@ def reference(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     problem = family.build(family.settings_type(**job["problem_parameters"]))
     set_threads(1)
     pairs = [(problem.subset(slice(pair, pair + 1)), kind) for pair, kind in job["pairs"]]
-    return {"files": [str(cached(pair, kind, job["seed"], Path(job["cache"]))) for pair, kind in pairs]}
+    folders = [Path(folder) for folder in job["folders"]]
+    found = [cached(pair, kind, job["seed"], folders) for pair, kind in pairs]
+    return {"files": [str(path) for path, _ in found], "said": [line for _, said in found for line in said]}
 
 
 def plan(job: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -225,7 +227,13 @@ def _accuracy(
 
 
 def _reference(entry: dict[str, Any]) -> Reference:
-    return load(Path(entry["file"])) if "file" in entry else failed(entry["kind"], entry["failure"])
+    """One whose file has gone, or is damaged, since it was made is no fault of the method."""
+    if "failure" in entry:
+        return failed(entry["kind"], entry["failure"])
+    try:
+        return load(Path(entry["file"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return failed(entry["kind"], f"reference: {entry['file']} cannot be read")
 
 
 def _has_coordinates(located: list[dict[str, Any]] | None) -> bool:

@@ -194,7 +194,7 @@ def is_failure(record: Record) -> bool:
 
 def _measure(plan: Plan, pending: list[Cell], runner: CellRunner, journal: Journal, watcher: Watcher) -> None:
     settings = plan.config
-    references = References(settings.reference, plan.catalogue)
+    references = References(settings.reference, plan.catalogue, plan.out, watcher.say)
     possible = [cell for cell in pending if cell.device not in plan.absent]
     if settings.reference.enabled and possible:
         references.compute(possible, runner.workers, plan.jobs, watcher.references)

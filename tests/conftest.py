@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,17 @@ install_import_hook("problems", "beartype.beartype")
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure; the harness has its own clock
 settings.load_profile("suite")
+
+
+CACHE = "HYPERGRAD_BENCH_CACHE"
+OWN_CACHE = None if CACHE in os.environ else tempfile.mkdtemp(prefix="hypergrad-tests-")
+"""Of this session, whose worker processes inherit it: never the user's."""
+os.environ.setdefault(CACHE, OWN_CACHE or "")
+
+
+def pytest_unconfigure() -> None:
+    if OWN_CACHE is not None:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,9 @@ def folder(tmp_path: Path) -> Path:
         of_instance(9, "b" * 64, margin_primal=0.0, margin_dual=0.5),
         of_instance(10, "c" * 64, margin_primal=0.25, cosupport_rank_defect=1),
     )
-    kept.keep(cached(problem, "coordinates", 0, tmp_path / "cache"), there, kept.reference_file(sha256, "coordinates"))
+    kept.keep(
+        cached(problem, "coordinates", 0, [tmp_path / "cache"])[0], there, kept.reference_file(sha256, "coordinates")
+    )
     return there
 
 
