@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -108,7 +107,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    return path.with_name(f"{path.name}.{os.urandom(4).hex()}{PART}")
 
 
 def _is_no_file(path: Path) -> bool:
