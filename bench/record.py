@@ -216,12 +216,14 @@ def read_journal(run: Path) -> list[Record]:
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record with every field that it has, objects and lists as JSON text, and a column `variant`."""
+    """One row per record with all its fields, objects, lists and output as JSON text, and a column `variant`."""
     import pandas as pd  # 75 MB that a runner does without
 
     rows = []
     for record in records:
         row = record.model_dump(mode="json", by_alias=True)
         row |= {name: json.dumps(value) for name, value in row.items() if isinstance(value, dict | list)}
+        if record.output_tail is not None:
+            row["output_tail"] = json.dumps(record.output_tail)  # a row of a CSV file stays one line
         rows.append({**row, "variant": record.variant})
     return pd.DataFrame(rows)

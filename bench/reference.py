@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -294,7 +294,7 @@ def _save(reference: Reference, seed: int, path: Path) -> None:
 
 def load(path: Path) -> Reference:
     """A reference from its file. Raises OSError, and ValueError, KeyError or TypeError where it is damaged."""
-    arrays = read_arrays(path)
+    arrays: dict[str, Any] = dict(read_arrays(path))
     rest = json.loads(arrays.pop("rest").tobytes().decode())
     drawn, sweep = rest.pop("directions"), rest.pop("sweep")
     directions = None if drawn is None else directions_of(*drawn)
