@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from problems._portable import solve, total
+
 ROUND = 200
 """Steps between two looks."""
 ROUNDS = 100
@@ -43,18 +45,22 @@ def has_one_equilibrium(
     if not (np.minimum(ahead, back) > 0).all():
         return False
     k, n = len(starts), y.shape[1]
-    rows = np.arange(k)
-    both, players = np.concatenate([rows, rows]), np.concatenate([starts, ends])
-    K = sparse.csr_array((np.repeat([1.0, -1.0], k), (both, players)), (k, n))
-    M = sparse.csr_array((np.concatenate([ahead, -back]), (players, both)), (n, k))
-    turn = sparse.csr_array(K @ M)
-    step = 1.0 / np.sqrt(abs(turn).sum(0).max() * abs(turn).sum(1).max())
+    of_start, of_end = (sparse.csr_array((np.ones(k), (of, np.arange(k))), (n, k)) for of in (starts, ends))
+    K = sparse.csr_array((of_start - of_end).T)
+    M = sparse.csr_array(of_start * ahead - of_end * back)
+
+    def differences(u: Float[np.ndarray, "k b"]) -> Float[np.ndarray, "k b"]:
+        """K (y - M u), in sums of numbers times 1 or -1, which no machine rounds in its own way."""
+        return K @ (y.T - (of_start @ (ahead[:, None] * u) - of_end @ (back[:, None] * u)))
+
+    turn = abs(sparse.csr_array(K @ M))
+    step = 1.0 / np.sqrt(turn.sum(0).max() * turn.sum(1).max())
     proved = np.zeros(len(y), bool)
-    u, offset = np.zeros((k, len(y))), step * (K @ y.T)
+    u = np.zeros((k, len(y)))
     for _ in range(ROUNDS):
         for _ in range(ROUND):
-            last, u = u, np.clip(u + offset - step * (turn @ u), -1.0, 1.0)
-        z = K @ y.T - turn @ u
+            last, u = u, np.clip(u + step * differences(u), -1.0, 1.0)
+        z = differences(u)
         flat = abs(z) < np.abs(y).max() * (1.0 - abs(u))
         for pair in np.flatnonzero(~proved):
             if _proves(K, M, y[pair], flat[:, pair], np.sign(z[:, pair])):
@@ -84,6 +90,6 @@ def _proves(
         return False
     system = np.concatenate([np.eye(count)[member], M[:, pairs].toarray()], 1)
     moving = np.where(flat, 0.0, signs)
-    solution = np.linalg.solve(system, y - M @ moving)
+    solution = solve(system, y - total(M.toarray() * moving))
     z = K @ solution[:count][member]
     return bool((abs(solution[count:]) < 1.0).all() and (np.sign(z[~flat]) == moving[~flat]).all())

@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from numpy.random import Generator
 from torch import Tensor
 
+from problems._portable import exponential, normal
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -156,10 +158,11 @@ def free(
     Without a ratio both directions share one parameter.
     """
     size, own = (graph.offsets, graph.offset) if per == "offset" else (graph.k, torch.arange(graph.k))
-    a = scale * np.exp(spread * rng.normal(size=size))
+    a = scale * exponential(spread * normal(rng, size))
     if ratio is None:
         return Free(torch.from_numpy(a), own, own)
-    lean = np.sqrt(ratio) ** (np.ones(size) if per == "offset" else rng.choice([-1.0, 1.0], size))
+    signs = np.ones(size) if per == "offset" else rng.choice([-1.0, 1.0], size)
+    lean = np.where(signs > 0, math.sqrt(ratio), 1.0 / math.sqrt(ratio))
     return Free(torch.from_numpy(np.concatenate([a * lean, a / lean])), own, own + size)
 
 

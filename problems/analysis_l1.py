@@ -17,6 +17,7 @@ from torch import Tensor
 
 from problems import hard, images, operators, signals
 from problems._pairs import Pairs
+from problems._portable import normal, times
 from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
 from problems.penalties import L1
 from problems.registry import nearest
@@ -148,8 +149,8 @@ class AnalysisL1(Pairs, AutodiffProblem):
             x_true = images.grid_patches(picture, side, settings.stride, settings.pairs, order)
         else:
             x_true = np.stack([images.patch(side, settings.folder, rng) for rng in generators])
-        clean = x_true if A is None else x_true @ A.T
-        y = clean + settings.noise * np.stack([rng.normal(size=clean.shape[1]) for rng in generators])
+        clean = x_true if A is None else times(A, x_true)
+        y = clean + settings.noise * np.stack([normal(rng, clean.shape[1]) for rng in generators])
         return cls(
             settings=settings,
             y=torch.from_numpy(y),
@@ -220,7 +221,7 @@ def _hard_instance(settings: Settings, name: str, rng: np.random.Generator) -> A
 
 def _structure(A: np.ndarray | None, fidelity: str) -> Structure:
     structure = Structure.MINIMISATION | Structure.AFFINE_F | Structure.TRANSFORM | Structure.L1 | Structure.CONIC
-    if A is None or np.linalg.matrix_rank(A) == A.shape[1]:
+    if operators.has_independent_columns(A):
         structure |= Structure.UNIQUE
     if A is None and fidelity == "half":
         structure |= Structure.IDENTITY_FORWARD

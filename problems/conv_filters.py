@@ -21,6 +21,7 @@ from torch import Tensor
 from problems import image_operators, images, operators, signals
 from problems._convolution import CircularConvolution
 from problems._pairs import Pairs
+from problems._portable import exponential, length, normal
 from problems.contract import Linearised, LinearMap, Structure, Theta, zero_gradient
 from problems.image_operators import ForwardOperator
 from problems.penalties import L1, CornerRoundedL1, LogSum, Penalty, Quadratic, StudentT
@@ -148,14 +149,14 @@ class ConvFilters(Pairs):
         c = _filters(settings, np.random.default_rng([settings.seed, 0]))
         A = _forward_operator(settings, np.random.default_rng([settings.seed, 1]))
         generators = [np.random.default_rng([settings.seed, 2, pair]) for pair in range(settings.pairs)]
-        x_true = torch.from_numpy(np.stack([_clean(settings, rng) for rng in generators]))
-        clean = torch.cat([A.forward(x[None]) for x in x_true])  # in a batch, sums may round otherwise
-        noise = np.stack([rng.normal(size=clean.shape[1]) for rng in generators])
+        x_true = np.stack([_clean(settings, rng) for rng in generators])
+        clean = np.stack([A.data_of(x) for x in x_true])
+        y = clean + settings.noise * np.stack([normal(rng, clean.shape[1]) for rng in generators])
         penalty = _penalty(settings)
         return cls(
             settings=settings,
-            y=clean + settings.noise * torch.from_numpy(noise),
-            x_true=x_true,
+            y=torch.from_numpy(y),
+            x_true=torch.from_numpy(x_true),
             c=torch.from_numpy(c),
             A=A,
             convolution=CircularConvolution.of(settings.sides, settings.taps),
@@ -265,8 +266,8 @@ def _filters(settings: Settings, rng: Generator) -> Float[np.ndarray, "K S"]:
     rows, columns = settings.taps
     count = settings.count or max(1, rows * columns - 1)
     if settings.filters == "random":
-        c = rng.normal(size=(count, rows * columns))
-        return c / np.linalg.norm(c, axis=1, keepdims=True)
+        c = normal(rng, (count, rows * columns))
+        return c / length(c)[:, None]
     down, across = (operators.transform_matrix("dct", taps, taps, rng) for taps in settings.taps)
     return np.kron(down, across)[1 : count + 1]
 
@@ -299,7 +300,7 @@ def _penalty(settings: Settings) -> Penalty:
         return L1()
     if settings.penalty == "quadratic":
         return Quadratic()
-    scale = math.exp(settings.log_weight) if settings.weights == "inside" else 1.0
+    scale = float(exponential(np.array(settings.log_weight))) if settings.weights == "inside" else 1.0
     epsilon = scale * (settings.epsilon or EPSILON[settings.penalty])
     if settings.penalty == "corner_rounded":
         return CornerRoundedL1(epsilon)

@@ -6,6 +6,7 @@ solution. A new instance is one function of `Asked` here; `instance = "its_name"
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.random import Generator
+
+from problems._portable import normal, orthogonal, power, product, times, total, uniform
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ def picture_tv(asked: Asked) -> Hard:
 
     The cosupport has more rows than rank, so u is not unique, and for a general change of W the slopes differ.
     """
-    side = round(asked.n**0.5)
+    side = math.isqrt(asked.n)
     if side**2 != asked.n or side < 2:
         raise ValueError(f"picture_tv needs a square n such as 16, not {asked.n}")
     step, line = np.eye(side), 0.2 * np.diff(np.eye(side), axis=0)
     W = np.concatenate([np.kron(step, line), np.kron(line, step)])
     x_star = np.tile(np.where(np.arange(side) < side // 2, 1.0, 0.0), side)
-    return _planted(asked, W, np.abs(W @ x_star) == 0.0, x_star)
+    return _planted(asked, W, np.abs(times(W, x_star)) == 0.0, x_star)
 
 
 @_instance
@@ -110,7 +113,7 @@ def tall_3n(asked: Asked) -> Hard:
 @_instance
 def all_zero(asked: Asked) -> Hard:
     """A gaussian W of 3n rows, all on the cosupport: x* = 0, and 0 nearby. The gradient is 0; u is not unique."""
-    W = asked.rng.normal(size=(3 * asked.n, asked.n)) / asked.n**0.5
+    W = normal(asked.rng, (3 * asked.n, asked.n)) / math.sqrt(asked.n)
     return _planted(asked, W, np.ones(len(W), bool), np.zeros(asked.n))
 
 
@@ -124,25 +127,26 @@ def ill_conditioned(asked: Asked) -> Hard:
     if asked.n < 4:
         raise ValueError("ill_conditioned needs n >= 4")
     m, n = asked.n // 2, asked.n
-    left, right = (np.linalg.qr(asked.rng.normal(size=(m, m)))[0] for _ in range(2))
-    W0 = (left * np.logspace(0, -8, m)) @ right @ np.eye(m, n)
-    W = np.concatenate([W0, asked.rng.normal(size=(n - m, n)) / n**0.5])
-    x_star = np.concatenate([np.zeros(m), asked.rng.normal(size=n - m)])
+    left, right = (orthogonal(normal(asked.rng, (m, m))) for _ in range(2))
+    W0 = np.zeros((m, n))
+    W0[:, :m] = product(left * power(10.0, np.linspace(0, -8, m)), right)
+    W = np.concatenate([W0, normal(asked.rng, (n - m, n)) / math.sqrt(n)])
+    x_star = np.concatenate([np.zeros(m), normal(asked.rng, n - m)])
     return _planted(asked, W, np.arange(n) < m, x_star)
 
 
 @_instance
 def zero_transform(asked: Asked) -> Hard:
     """W = 0: x* = y. In W_ij the slopes are -g_j sign(y_j) ahead and its negative behind, g = y - x_true."""
-    y, x_true = asked.rng.normal(size=(2, asked.n))
+    y, x_true = normal(asked.rng, (2, asked.n))
     return Hard(np.zeros((asked.n, asked.n)), y, x_true, y)
 
 
 @_instance
 def zero_data(asked: Asked) -> Hard:
     """y = 0 with a square gaussian W: x* = 0 and u = 0, here and nearby. The gradient is 0."""
-    W = asked.rng.normal(size=(asked.n, asked.n)) / asked.n**0.5
-    return Hard(W, np.zeros(asked.n), asked.rng.normal(size=asked.n), np.zeros(asked.n))
+    W = normal(asked.rng, (asked.n, asked.n)) / math.sqrt(asked.n)
+    return Hard(W, np.zeros(asked.n), normal(asked.rng, asked.n), np.zeros(asked.n))
 
 
 @_instance
@@ -174,7 +178,7 @@ def one_sample(asked: Asked) -> Hard:
 def _shrunk(asked: Asked, first: float) -> Hard:
     """W = I/2: soft-thresholding at 1/2. y_0 = `first`, x_true_0 = -1; the others in turn above, inside and below."""
     y = np.concatenate([[first], np.resize([2.0, -1.0, 0.2], asked.n - 1)])
-    x_true = np.concatenate([[-1.0], asked.rng.normal(size=asked.n - 1)])
+    x_true = np.concatenate([[-1.0], normal(asked.rng, asked.n - 1)])
     return Hard(np.eye(asked.n) / 2, y, x_true, np.sign(y) * np.maximum(np.abs(y) - 0.5, 0.0))
 
 
@@ -184,10 +188,10 @@ def _gaussian_with_cosupport(
     """(W, cosupport, x*): W gaussian, a third of n rows made orthogonal to a random x*."""
     if asked.n < 2:
         raise ValueError("a gaussian hard instance needs n >= 2")
-    W = asked.rng.normal(size=(rows, asked.n)) / asked.n**0.5
-    x_star = asked.rng.normal(size=asked.n)
+    W = normal(asked.rng, (rows, asked.n)) / math.sqrt(asked.n)
+    x_star = normal(asked.rng, asked.n)
     on = np.arange(rows) < max(1, asked.n // 3)
-    W[on] -= np.outer(W[on] @ x_star, x_star) / (x_star @ x_star)
+    W[on] -= np.outer(times(W[on], x_star), x_star) / total(x_star * x_star)
     return W, on, x_star
 
 
@@ -195,5 +199,5 @@ def _planted(
     asked: Asked, W: Float[np.ndarray, "k n"], on: Bool[np.ndarray, " k"], x_star: Float[np.ndarray, " n"]
 ) -> Hard:
     """y = x* + W^T u with u = sign(W x*) off the cosupport and |u| <= 0.7 on it; an x_true that x* is far from."""
-    u = np.where(on, asked.rng.uniform(-0.7, 0.7, len(W)), np.sign(W @ x_star))
-    return Hard(W, x_star + W.T @ u, asked.rng.normal(size=asked.n), x_star)
+    u = np.where(on, uniform(asked.rng, -0.7, 0.7, len(W)), np.sign(times(W, x_star)))
+    return Hard(W, x_star + times(W.T, u), normal(asked.rng, asked.n), x_star)

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.random import Generator
 from torch import Tensor
 
+from problems._portable import cosine, exponential, normal, product, sine, times, total
+
 Shape = tuple[int, int]
 Forward = Literal["identity", "mask", "blur", "fourier_random", "fourier_radial", "dense"]
 SAMPLING = {"mask": 0.75, "fourier_random": 0.5, "dense": 1.5}
@@ -28,6 +30,10 @@ class ForwardOperator(abc.ABC):
     @abc.abstractmethod
     def forward(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b m"]:
         """A x."""
+
+    @abc.abstractmethod
+    def data_of(self, x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " m"]:
+        """A x of one picture, to the same bits on every machine (`_portable.py`): what y is made of."""
 
     @abc.abstractmethod
     def adjoint(self, r: Float[Tensor, "b m"]) -> Float[Tensor, "b N"]:
@@ -54,6 +60,9 @@ class Identity(ForwardOperator):
     def forward(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b N"]:
         return x
 
+    def data_of(self, x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        return x
+
     def adjoint(self, r: Float[Tensor, "b N"]) -> Float[Tensor, "b N"]:
         return r
 
@@ -78,6 +87,9 @@ class Mask(ForwardOperator):
     def forward(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b m"]:
         return x[:, self.kept]
 
+    def data_of(self, x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " m"]:
+        return x[self.kept.numpy()]
+
     def adjoint(self, r: Float[Tensor, "b m"]) -> Float[Tensor, "b N"]:
         return r.new_zeros(r.shape[0], self.pixels).index_copy(1, self.kept, r)
 
@@ -98,16 +110,31 @@ class Blur(ForwardOperator):
 
     spectrum: Float[Tensor, "h half"]
     """Of the kernel, at the frequencies of `rfft2`."""
-    shape: Shape
+    down: Float[Tensor, " h"]
+    across: Float[Tensor, " w"]
+    """The kernel is the product of the two."""
 
     def forward(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b N"]:
         return _filtered(x, self.spectrum, self.shape)
+
+    def data_of(self, x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+        blurred = x.reshape(self.shape)
+        for axis, taps in enumerate((self.down.numpy(), self.across.numpy())):
+            sharp, blurred = blurred, np.zeros(self.shape)
+            for shift in np.flatnonzero(taps):
+                blurred += taps[shift] * np.roll(sharp, shift, axis)
+        return blurred.ravel()
 
     def adjoint(self, r: Float[Tensor, "b N"]) -> Float[Tensor, "b N"]:
         return _filtered(r, self.spectrum, self.shape)
 
     def gram(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b N"]:
         return _filtered(x, self.spectrum * self.spectrum, self.shape)
+
+    @property
+    def shape(self) -> Shape:
+        """Rows and columns of the pictures."""
+        return len(self.down), len(self.across)
 
     @property
     def injective(self) -> bool:
@@ -133,6 +160,15 @@ class SubsampledFourier(ForwardOperator):
     def forward(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b m"]:
         z = torch.fft.fft2(x.reshape(-1, *self.measured.shape), norm="ortho").flatten(1)[:, self._places]
         return torch.cat([z.real, z.imag], 1)
+
+    def data_of(self, x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " both"]:
+        picture = x.reshape(self.measured.shape)
+        (cos_down, sin_down), (cos_across, sin_across) = (_waves(pixels) for pixels in picture.shape)
+        cos, sin = product(cos_down, picture), product(sin_down, picture)
+        real = product(cos, cos_across) - product(sin, sin_across)
+        imaginary = -(product(sin, cos_across) + product(cos, sin_across))
+        places = self._places.numpy()
+        return np.concatenate([real.ravel()[places], imaginary.ravel()[places]]) / math.sqrt(x.size)
 
     def adjoint(self, r: Float[Tensor, "b m"]) -> Float[Tensor, "b N"]:
         z = torch.complex(*r.chunk(2, 1))
@@ -162,12 +198,15 @@ class SubsampledFourier(ForwardOperator):
 
 @dataclass(frozen=True)
 class Dense(ForwardOperator):
-    """A as a matrix: m N multiplications per product, and as many numbers."""
+    """A as a matrix: m N multiplications per product, and as many numbers. Its columns are in general position."""
 
     A: Float[Tensor, "m N"]
 
     def forward(self, x: Float[Tensor, "b N"]) -> Float[Tensor, "b m"]:
         return x @ self.A.T
+
+    def data_of(self, x: Float[np.ndarray, " N"]) -> Float[np.ndarray, " m"]:
+        return times(self.A.numpy(), x)
 
     def adjoint(self, r: Float[Tensor, "b m"]) -> Float[Tensor, "b N"]:
         return r @ self.A
@@ -177,7 +216,7 @@ class Dense(ForwardOperator):
 
     @property
     def injective(self) -> bool:
-        return int(torch.linalg.matrix_rank(self.A)) == self.A.shape[1]
+        return self.A.shape[0] >= self.A.shape[1]
 
     def tensors(self) -> dict[str, Tensor]:
         return {"A": self.A}
@@ -192,8 +231,10 @@ def mask(shape: Shape, sampling: float, rng: Generator) -> Mask:
 
 def gaussian_blur(shape: Shape, deviation: float) -> Blur:
     """A sampled Gaussian of that standard deviation in pixels, wrapped round, of sum one."""
-    rows, columns = (torch.from_numpy(np.fft.fft(_gaussian(pixels, deviation)).real.copy()) for pixels in shape)
-    return Blur(rows[:, None] * columns[: shape[1] // 2 + 1], shape)
+    down, across = (_gaussian(pixels, deviation) for pixels in shape)
+    rows, columns = (times(_waves(len(taps))[0], taps) for taps in (down, across))
+    spectrum = rows[:, None] * columns[: shape[1] // 2 + 1]
+    return Blur(torch.from_numpy(spectrum), torch.from_numpy(down), torch.from_numpy(across))
 
 
 def random_frequencies(shape: Shape, sampling: float, rng: Generator) -> SubsampledFourier:
@@ -207,8 +248,8 @@ def random_frequencies(shape: Shape, sampling: float, rng: Generator) -> Subsamp
 def radial_frequencies(shape: Shape, spokes: int) -> SubsampledFourier:
     """Lines through frequency zero, their angles equidistant: the grid's points next to points a half cell apart."""
     radius = np.arange(-max(shape), max(shape) + 1) / 2
-    angle = np.pi * np.arange(spokes)[:, None] / spokes
-    rows, columns = (np.rint(radius * along).astype(int) for along in (np.sin(angle), np.cos(angle)))
+    turns = np.arange(spokes)[:, None] / (2 * spokes)
+    rows, columns = (np.rint(radius * along).astype(int) for along in (sine(turns), cosine(turns)))
     h, w = shape
     inside = (-h <= 2 * rows) & (2 * rows < h) & (-w <= 2 * columns) & (2 * columns < w)
     measured = np.zeros(shape, dtype=bool)
@@ -220,7 +261,7 @@ def gaussian_matrix(shape: Shape, sampling: float, rng: Generator) -> Dense:
     """Rows per pixel; independent N(0, 1/N) entries."""
     pixels = math.prod(shape)
     rows = max(1, round(sampling * pixels))
-    return Dense(torch.from_numpy(rng.normal(size=(rows, pixels)) / math.sqrt(pixels)))
+    return Dense(torch.from_numpy(normal(rng, (rows, pixels)) / math.sqrt(pixels)))
 
 
 def _filtered(x: Float[Tensor, "b N"], spectrum: Float[Tensor, "h half"], shape: Shape) -> Float[Tensor, "b N"]:
@@ -229,5 +270,11 @@ def _filtered(x: Float[Tensor, "b N"], spectrum: Float[Tensor, "h half"], shape:
 
 def _gaussian(pixels: int, deviation: float) -> Float[np.ndarray, " pixels"]:
     distance = np.minimum(np.arange(pixels), pixels - np.arange(pixels))
-    kernel = np.exp(-0.5 * (distance / deviation) ** 2)
-    return kernel / kernel.sum()
+    kernel = exponential(-0.5 * (distance / deviation) ** 2)
+    return kernel / total(kernel)
+
+
+def _waves(pixels: int) -> tuple[Float[np.ndarray, "pixels pixels"], Float[np.ndarray, "pixels pixels"]]:
+    """cos and sin of 2 pi i j / pixels."""
+    turns, place = np.arange(pixels) / pixels, np.outer(np.arange(pixels), np.arange(pixels)) % pixels
+    return cosine(turns)[place], sine(turns)[place]

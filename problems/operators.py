@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Float
 from numpy.random import Generator
 
+from problems._portable import cosine, length, normal, sine, total
+
 Matrix = Float[np.ndarray, "rows n"]
 Forward = Literal["identity", "mask", "blur", "fourier", "gaussian"]
 Transform = Literal["identity", "finite_difference", "dct", "gaussian"]
 
 
 def forward_matrix(kind: Forward, n: int, rng: Generator) -> Matrix | None:
-    """A, or None for the identity. `blur` and `gaussian` have full column rank, `mask` and `fourier` do not.
+    """A, or None for the identity. `has_independent_columns` says which have full column rank.
 
     blur      circular, weights 1 2 4 2 1 over 10: its spectrum stays above 0.1
     mask      three quarters of the samples, at random
@@ -31,13 +33,19 @@ def forward_matrix(kind: Forward, n: int, rng: Generator) -> Matrix | None:
         return np.eye(n)[np.sort(rng.permutation(n)[: max(1, 3 * n // 4)])]
     if kind == "blur":
         taps = zip(range(-2, 3), (1, 2, 4, 2, 1), strict=True)
-        return np.add.reduce([weight / 10 * np.roll(np.eye(n), shift, axis=1) for shift, weight in taps])
+        return total(np.stack([weight / 10 * np.roll(np.eye(n), shift, axis=1) for shift, weight in taps]), 0)
     if kind == "fourier":
         kept = np.sort(np.append(0, 1 + rng.permutation(n // 2)[: n // 4]))
-        angle = 2 * np.pi * kept[:, None] * np.arange(n) / n
-        rows = np.concatenate([np.cos(angle), np.sin(angle)]) * math.sqrt(2 / n)
+        turns, place = np.arange(n) / n, kept[:, None] * np.arange(n) % n
+        rows = np.concatenate([cosine(turns)[place], sine(turns)[place]]) * math.sqrt(2 / n)
         return rows[np.abs(rows).max(1) > 1e-9]
-    return rng.normal(size=(3 * n // 2, n)) / math.sqrt(n)
+    return normal(rng, (3 * n // 2, n)) / math.sqrt(n)
+
+
+def has_independent_columns(A: Matrix | None) -> bool:
+    """Of a `forward_matrix`: wherever there are rows enough, for the rows of `mask` and `fourier` are orthogonal, the
+    spectrum of `blur` has no zero, and the columns of `gaussian` are in general position almost surely."""
+    return A is None or A.shape[0] >= A.shape[1]
 
 
 def transform_matrix(kind: Transform, k: int, n: int, rng: Generator) -> Matrix:
@@ -58,9 +66,9 @@ def transform_matrix(kind: Transform, k: int, n: int, rng: Generator) -> Matrix:
             raise ValueError(f"finite_difference has at most {len(pairs)} rows for n = {n}, not k = {k}")
         return _differences(pairs[:k], n)
     if kind == "dct":
-        rows = np.cos(np.pi / k * np.arange(k)[:, None] * (np.arange(n) + 0.5))
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return rng.normal(size=(k, n)) / math.sqrt(n)
+        rows = cosine(np.arange(4 * k) / (4 * k))[np.arange(k)[:, None] * (2 * np.arange(n) + 1) % (4 * k)]
+        return rows / length(rows)[:, None]
+    return normal(rng, (k, n)) / math.sqrt(n)
 
 
 def picture_transform_matrix(kind: Transform, k: int, side: int, rng: Generator) -> Matrix:

@@ -23,6 +23,17 @@ from torch import Tensor
 
 from problems import images, operators
 from problems._pairs import Pairs
+from problems._portable import (
+    exponential,
+    is_positive_definite,
+    length,
+    logarithm,
+    normal,
+    power,
+    product,
+    spectral_norm,
+)
+from problems._portable_torch import PortableTorch
 from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
 from problems.penalties import L1, MoreauL1, Penalty
 
@@ -146,11 +157,9 @@ class PatchGame(Pairs, AutodiffProblem):
         """Pair i depends on the seed and on i alone, so that more pairs extend fewer."""
         generators = [np.random.default_rng([settings.seed, 2, pair]) for pair in range(settings.pairs)]
         x_true = np.stack([images.patch(settings.side, settings.folder, rng) for rng in generators])
-        y = torch.from_numpy(
-            x_true + settings.noise * np.stack([rng.normal(size=x_true.shape[1]) for rng in generators])
-        )
+        y = torch.from_numpy(x_true + settings.noise * np.stack([normal(rng, x_true.shape[1]) for rng in generators]))
         places, corners = _places(settings.side, settings.patch)
-        apart = np.hypot(*(corners[:, None] - corners).transpose(2, 0, 1))
+        down, right = (corners[:, None] - corners).transpose(2, 0, 1)
         penalty = L1() if settings.penalty == "l1" else MoreauL1(settings.alpha / settings.weight)
         problem = cls(
             settings=settings,
@@ -158,18 +167,18 @@ class PatchGame(Pairs, AutodiffProblem):
             x_true=torch.from_numpy(x_true),
             guide=y,
             places=torch.from_numpy(places),
-            near=torch.from_numpy(apart <= settings.reach),
+            near=torch.from_numpy(down**2 + right**2 <= settings.reach**2),
             start=_start(settings),
             structure=Structure(0),
             penalty=penalty if settings.iterations is None else MoreauL1(1.0),
         )
         if settings.iterations is not None:
-            problem = replace(
-                problem, start={**problem.start, "eta": 1.0 / _steepness(problem, problem.start["alpha"])}
-            )
+            eta = 1.0 / _steepness(problem, problem.start["alpha"].numpy())
+            problem = replace(problem, start={**problem.start, "eta": torch.from_numpy(eta)})
         problem = replace(problem, structure=_structure(problem))
         for _ in range(settings.refreshes):
-            problem = problem.refreshed(_descended(problem), problem.start)
+            with PortableTorch():
+                problem = problem.refreshed(_descended(problem), problem.start)
         return problem
 
     @property
@@ -300,46 +309,56 @@ def _start(settings: Settings) -> Theta:
     rng = np.random.default_rng([settings.seed, 0])
     m, p = settings.patch**2, settings.atoms
 
-    def shaken(columns: np.ndarray) -> Float[Tensor, "m p"]:
-        return torch.from_numpy(columns + settings.spread * rng.normal(size=(m, p)) / np.sqrt(m))
+    def shaken(columns: np.ndarray) -> Float[np.ndarray, "m p"]:
+        return columns + settings.spread * normal(rng, (m, p)) / math.sqrt(m)
 
     cosines = operators.transform_matrix("dct", settings.patch, settings.patch, rng)
-    atoms = np.concatenate([np.kron(cosines, cosines).T, rng.normal(size=(m, max(0, p - m)))], 1)[:, :p]
-    D = shaken(atoms / np.linalg.norm(atoms, axis=0))
-    D = D / D.norm(dim=0)
-    W, C = shaken(D.numpy()), shaken(D.numpy())
+    atoms = np.concatenate([np.kron(cosines, cosines).T, normal(rng, (m, max(0, p - m)))], 1)[:, :p]
+    D = shaken(atoms / length(atoms, axis=0))
+    D = D / length(D, axis=0)
+    W, C = shaken(D), shaken(D)
     if settings.normalise != "never":
-        W = W / torch.linalg.matrix_norm(D, 2)
+        W = W / spectral_norm(D)
     if settings.normalise == "start":
-        C, D = _normalised(C), _normalised(D)
-    of_lambda, of_mu = (settings.spread * torch.from_numpy(rng.normal(size=p)) for _ in range(2))
-    theta = {"D": D, "W": W, "log_lambda": math.log(settings.weight) + of_lambda}
+        C, D = C / spectral_norm(C), D / spectral_norm(D)
+    of_lambda, of_mu = (settings.spread * normal(rng, p) for _ in range(2))
+    theta = {"D": D, "W": W, "log_lambda": logarithm(settings.weight) + of_lambda}
     if settings.untied:
         theta["C"] = C
     if settings.variance > 0:
-        theta["log_variance"] = D.new_tensor([math.log(settings.variance)])
+        theta["log_variance"] = np.array([logarithm(settings.variance)])
     if settings.group > 0:
-        theta["log_group"] = math.log(settings.group) + of_mu
-        theta["kappa"] = D.new_full((m,), settings.kappa)
+        theta["log_group"] = logarithm(settings.group) + of_mu
+        theta["kappa"] = np.full(m, settings.kappa)
     if settings.iterations is not None:
-        steps = torch.arange(1, settings.iterations + 1, dtype=D.dtype)
-        theta["alpha"] = settings.alpha ** (steps / settings.iterations)
-    return theta
+        theta["alpha"] = power(settings.alpha, np.arange(1, settings.iterations + 1) / settings.iterations)
+    return {name: torch.from_numpy(value) for name, value in theta.items()}
 
 
-def _steepness(problem: PatchGame, alpha: Tensor) -> Tensor:
-    """A bound on the Lipschitz constant at theta0 and at each alpha: the sum of the terms' own."""
+def _dictionaries_at_start(problem: PatchGame) -> Theta:
+    """D, and C where there is one, as they are in F at theta0."""
+    held: Theta = {name: problem.start[name] for name in ("C", "D") if name in problem.start}
+    if problem.settings.normalise != "always":
+        return held
+    return {name: dictionary / spectral_norm(dictionary.numpy()) for name, dictionary in held.items()}
+
+
+def _steepness(problem: PatchGame, alpha: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """A bound on the Lipschitz constant at theta0 and at each alpha, whatever the pairs: the sum of the terms' own."""
     settings, theta = problem.settings, problem.start
-    C, D, W = (torch.linalg.matrix_norm(part, 2) for part in (*problem.dictionaries(theta), theta["W"]))
-    per_alpha = theta["log_lambda"].max().exp() ** 2 / settings.weight + _group_bounds(problem)[0]
-    return C * D + settings.variance * W**2 + alpha * per_alpha
+    at_start = _dictionaries_at_start(problem)
+    C, D, W = (spectral_norm(part.numpy()) for part in (at_start.get("C", at_start["D"]), at_start["D"], theta["W"]))
+    largest = float(exponential(theta["log_lambda"].max().numpy()))
+    per_alpha = largest * largest / settings.weight + _group_bounds(problem)[0]
+    return C * D + settings.variance * W * W + alpha * per_alpha
 
 
 def _descended(problem: PatchGame) -> Float[Tensor, "b n"]:
     """BETWEEN_REFRESHES gradient steps of all players from z = 0, at theta0."""
-    theta, penalty = problem.start, problem.penalty
+    theta, penalty = {**problem.start, **_dictionaries_at_start(problem)}, problem.penalty
     assert isinstance(penalty, MoreauL1)
-    eta = 1.0 / _steepness(problem, problem.y.new_tensor([problem.settings.alpha]))
+    eta = 1.0 / float(_steepness(problem, np.array([problem.settings.alpha]))[0])
+    problem = replace(problem, settings=problem.settings.model_copy(update={"normalise": "never"}))
     x = problem.y.new_zeros((problem.batch, *problem.x_shape))
     for _ in range(BETWEEN_REFRESHES):
         x = x - eta * (problem.F(x, theta) + problem.M(penalty.derivative(problem.K(x, theta)), theta))
@@ -351,20 +370,22 @@ def _normalised(dictionary: Float[Tensor, "m p"]) -> Float[Tensor, "m p"]:
 
 
 def _structure(problem: PatchGame) -> Structure:
-    settings, theta = problem.settings, problem.start
+    settings = problem.settings
     structure = Structure.L1 if settings.penalty == "l1" else Structure.SMOOTH
     if settings.group == 0:
         structure |= Structure.AFFINE_F
     if not settings.untied and (settings.group == 0 or settings.symmetric) and settings.iterations is None:
         structure |= Structure.MINIMISATION
-    C, D = problem.dictionaries(theta)
-    tau = float(torch.linalg.eigvalsh(0.5 * (C.T @ D + D.T @ C))[0])
-    return structure | Structure.UNIQUE if tau > max(1e-10, settings.alpha * _group_bounds(problem)[1]) else structure
+    at_start = _dictionaries_at_start(problem)
+    twice = product(at_start.get("C", at_start["D"]).numpy().T, at_start["D"].numpy())
+    needed = max(1e-10, settings.alpha * _group_bounds(problem)[1])
+    monotone = is_positive_definite(0.5 * (twice + twice.T) - needed * np.eye(len(twice)))
+    return structure | Structure.UNIQUE if monotone else structure
 
 
 def _group_bounds(problem: PatchGame) -> tuple[float, float]:
-    """Of the group term's Jacobian G at theta0, per unit of alpha: a bound on ||G||, and on how far below zero its
-    symmetric part may reach.
+    """Of the group term's Jacobian G at theta0, per unit of alpha: a bound on ||G|| whatever the pictures, and one on
+    how far below zero its symmetric part may reach for those of the batch.
 
     With `symmetric` G is a Hessian, largest at z = 0, where it is mu alpha sum_i a_ij, and nowhere negative. Otherwise,
     where ||w_jl|| <= 1/alpha, G is diagonal, mu alpha a_jj; elsewhere 0 <= G_jj <= mu alpha a_jj, and for k != j
@@ -374,15 +395,22 @@ def _group_bounds(problem: PatchGame) -> tuple[float, float]:
 
     as 2 sqrt(a_jj a_jk) |z_j z_k| <= ||w_jl||^2, and by Cauchy and Schwarz. ||G||^2 is at most the largest row's sum
     times the largest column's; half of a row's sum and half of a column's is the radius of one of Gershgorin's discs.
+
+    The first bound has step sizes in theta0 and in `refreshed` pictures, so that a pair's must not depend on the
+    others': of a player's own a_jj it takes the worst, t + sqrt(t (1 - t)) / 2 <= (1 + sqrt(5/4)) / 2 in a row, and in
+    a column 1/4 for each of the others, as a_jj + a_jk <= 1; with `symmetric` 1/2, as a_jk <= a_jj.
     """
     settings, theta = problem.settings, problem.start
     if settings.group == 0:
         return 0.0, 0.0
-    mu, a = float(theta["log_group"].max().exp()), problem.similarity(theta["kappa"])
+    mu = float(exponential(theta["log_group"].max().numpy()))
+    others = int(np.count_nonzero(problem.near.numpy(), axis=1).max()) - 1
     if settings.symmetric:
-        return mu * float(a.sum(1).max()), 0.0
-    own = a.diagonal(dim1=1, dim2=2)
-    rows = 0.5 * (own * (1.0 - own)).sqrt()
-    columns = 0.5 * ((own[:, :, None] * a).sqrt().sum(1) - own)
-    steepest = torch.sqrt((own + rows).max() * (own + columns).max())
-    return mu * float(steepest), mu * float(0.5 * (rows + columns).max())
+        return mu * (1.0 + others / 2.0), 0.0
+    steepest = math.sqrt((1.0 + math.sqrt(1.25)) / 2.0 * (1.0 + others / 4.0))
+    with PortableTorch():
+        a = problem.similarity(theta["kappa"])
+        own = a.diagonal(dim1=1, dim2=2)
+        rows = 0.5 * (own * (1.0 - own)).sqrt()
+        columns = 0.5 * ((own[:, :, None] * a).sqrt().sum(1) - own)
+    return mu * steepest, mu * float(0.5 * (rows + columns).max())

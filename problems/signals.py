@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.random import Generator
 
+from problems._portable import cosine, normal, times, total, uniform
+
 Signal = Float[np.ndarray, " n"]
 
 
@@ -36,26 +38,26 @@ def piecewise_constant(n: int, rng: Generator, pieces: Pieces = ANY_PIECES) -> S
     if pieces.between_samples:
         jumps = np.sort(rng.choice(np.arange(1, n), min(count, n - 1), replace=False)).astype(float)
     else:
-        jumps = np.sort(rng.uniform(0, n, count))
-    levels = rng.uniform(pieces.lowest, 1, len(jumps) + 1)
+        jumps = np.sort(uniform(rng, 0.0, float(n), count))
+    levels = uniform(rng, pieces.lowest, 1.0, len(jumps) + 1)
     edges = np.arange(n + 1)
     heights = np.diff(levels, prepend=0.0)
     starts = np.concatenate([[0.0], jumps])
-    integral = (heights[:, None] * np.clip(edges - starts[:, None], 0, None)).sum(0)
+    integral = total(heights * np.clip(edges[:, None] - starts, 0, None))
     return np.diff(integral)
 
 
 def dct_sparse(n: int, rng: Generator) -> Signal:
     """3 to 6 harmonics of random amplitude, their frequencies up to a quarter off those of the DCT."""
     count = min(n, int(rng.integers(3, 7)))
-    frequencies = rng.choice(np.arange(n), count, replace=False) // 2 + rng.uniform(-0.25, 0.25, count)
-    atoms = np.cos(np.pi * frequencies[:, None] * (np.arange(n) + 0.5) / n)
-    return rng.normal(size=count) @ atoms
+    frequencies = rng.choice(np.arange(n), count, replace=False) // 2 + uniform(rng, -0.25, 0.25, count)
+    atoms = cosine(frequencies * (np.arange(n)[:, None] + 0.5) / (2 * n))
+    return times(atoms, normal(rng, count))
 
 
 def gaussian(n: int, rng: Generator) -> Signal:
     """Independent normal entries."""
-    return rng.normal(size=n)
+    return normal(rng, n)
 
 
 GENERATORS: dict[str, Callable[[int, Generator], Signal]] = {
@@ -68,8 +70,8 @@ GENERATORS: dict[str, Callable[[int, Generator], Signal]] = {
 def draw(kind: str, n: int, ripple: float, rng: Generator, pieces: Pieces = ANY_PIECES) -> Signal:
     """A signal of that kind with peak 1, to which a cosine of one to three periods and amplitude `ripple` was added."""
     x = _peak_one(piecewise_constant(n, rng, pieces) if kind == "piecewise_constant" else GENERATORS[kind](n, rng))
-    phase, periods = rng.uniform(0, 2 * np.pi), rng.uniform(1, 3)
-    return _peak_one(x + ripple * np.cos(2 * np.pi * periods * np.arange(n) / n + phase))
+    phase, periods = rng.random(), float(uniform(rng, 1.0, 3.0))
+    return _peak_one(x + ripple * cosine(periods * np.arange(n) / n + phase))
 
 
 def _peak_one(x: Signal) -> Signal:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from problems import operators
 from problems._pairs import Pairs
+from problems._portable import length, normal, times, uniform
 from problems.contract import AutodiffProblem, Structure, Theta
 from problems.penalties import L1
 
@@ -63,12 +64,12 @@ class SynthesisLasso(Pairs, AutodiffProblem):
     Every loss depends on D, directly and through z*. That of the lasso is the lower level's objective, so that at z*
     its derivative is the direct part alone, (A^T (A D z* - y)) z*^T: the analytic gradient g_hat of PUDLE's (5).
 
-    UNIQUE is claimed where A D has full column rank, judged by its singular values: F is then strongly monotone near
-    that D, which is what the solvers that factorise F_x take the flag for. With more atoms than samples F_x is
-    singular. z* is then still unique for almost every D (the columns are in general position: R. J. Tibshirani, "The
-    lasso problem and uniqueness", 2013), and has a derivative wherever the columns on its support are independent and
-    no margin is zero; but no flag says so, and what needs UNIQUE refuses. `support_polish`, `ista` and `fista` do not
-    need it, and the first proves its answer.
+    UNIQUE is claimed where A D has full column rank, as a drawn D has where there are rows enough: F is then strongly
+    monotone near that D, which is what the solvers that factorise F_x take the flag for. With more atoms than samples
+    F_x is singular. z* is then still unique for almost every D (the columns are in general position: R. J. Tibshirani,
+    "The lasso problem and uniqueness", 2013), and has a derivative wherever the columns on its support are independent
+    and no margin is zero; but no flag says so, and what needs UNIQUE refuses. `support_polish`, `ista` and `fista` do
+    not need it, and the first proves its answer.
 
     A product with F costs 2 m p per sample, and m^2 more where A is not the identity.
     """
@@ -92,22 +93,22 @@ class SynthesisLasso(Pairs, AutodiffProblem):
         """
         m, p = settings.m, settings.p
         rng = np.random.default_rng([settings.seed, 0])
-        D_true = rng.normal(size=(m, p))
-        D_true /= np.linalg.norm(D_true, axis=0)
-        D = D_true + settings.tau * rng.normal(size=(m, p)) / np.sqrt(m)
+        D_true = normal(rng, (m, p))
+        D_true /= length(D_true, axis=0)
+        D = D_true + settings.tau * normal(rng, (m, p)) / np.sqrt(m)
         A = operators.forward_matrix(settings.forward, m, np.random.default_rng([settings.seed, 1]))
 
         generators = [np.random.default_rng([settings.seed, 2, pair]) for pair in range(settings.pairs)]
-        x_true = np.stack([D_true @ _code(p, settings.nonzeros, rng) for rng in generators])
-        clean = x_true if A is None else x_true @ A.T
-        y = clean + settings.noise * np.stack([rng.normal(size=clean.shape[1]) for rng in generators])
+        x_true = times(D_true, np.stack([_code(p, settings.nonzeros, rng) for rng in generators]))
+        clean = x_true if A is None else times(A, x_true)
+        y = clean + settings.noise * np.stack([normal(rng, clean.shape[1]) for rng in generators])
         return cls(
             settings=settings,
             y=torch.from_numpy(y),
             x_true=torch.from_numpy(x_true),
             D=torch.from_numpy(D),
             A=None if A is None else torch.from_numpy(A),
-            structure=_structure(D if A is None else A @ D),
+            structure=_structure(D, A),
         )
 
     @property
@@ -196,10 +197,12 @@ class SynthesisLasso(Pairs, AutodiffProblem):
 def _code(p: int, nonzeros: int, rng: Generator) -> Float[np.ndarray, " p"]:
     z = np.zeros(p)
     places = rng.choice(p, nonzeros, replace=False)
-    z[places] = rng.uniform(1, 2, nonzeros) * rng.choice([-1.0, 1.0], nonzeros)
+    z[places] = uniform(rng, 1.0, 2.0, nonzeros) * rng.choice([-1.0, 1.0], nonzeros)
     return z
 
 
-def _structure(AD: Float[np.ndarray, "rows p"]) -> Structure:
+def _structure(D: Float[np.ndarray, "m p"], A: Float[np.ndarray, "rows m"] | None) -> Structure:
+    """The columns of D are in general position, and the rows of an A that has fewer than columns are independent."""
     structure = Structure.MINIMISATION | Structure.AFFINE_F | Structure.IDENTITY_K | Structure.L1 | Structure.CONIC
-    return structure | Structure.UNIQUE if np.linalg.matrix_rank(AD) == AD.shape[1] else structure
+    rows = len(D) if A is None else min(A.shape)
+    return structure | Structure.UNIQUE if D.shape[1] <= rows else structure

@@ -19,6 +19,8 @@ from torch import Tensor
 from problems import _graphs, images, signals
 from problems._game_uniqueness import has_one_equilibrium
 from problems._pairs import Pairs
+from problems._portable import PRECISE, cosine, normal, power
+from problems._portable_torch import PortableTorch
 from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
 from problems.penalties import L1, MoreauL1, Penalty, Quadratic
 
@@ -124,6 +126,7 @@ class TvGame(Pairs, AutodiffProblem):
     x_true: Float[Tensor, "b n"]
     graph: _graphs.Graph
     weights: _graphs.Weights
+    start: Theta
     structure: Structure
     penalty: Penalty
 
@@ -141,6 +144,7 @@ class TvGame(Pairs, AutodiffProblem):
             settings=settings,
             graph=graph,
             weights=weights,
+            start=_start(settings, graph, weights),
             y=torch.from_numpy(y),
             x_true=torch.from_numpy(x_true),
             structure=_structure(settings, graph, weights, y),
@@ -161,17 +165,7 @@ class TvGame(Pairs, AutodiffProblem):
         return {"y": self.y, "x_true": self.x_true, **pairs, **self.weights.tensors()}
 
     def theta0(self) -> Theta:
-        theta = {self.weights.name: self.weights.start}
-        if not self.settings.alpha_in_theta:
-            return theta
-        if self.settings.iterations is None:
-            return {**theta, "alpha": self.y.new_tensor([self.settings.alpha])}
-        T = self.settings.iterations
-        alpha = self.settings.alpha ** (torch.arange(1, T + 1, dtype=self.y.dtype, device=self.y.device) / T)
-        a_jk, a_kj = self.weights.of(self.weights.start)
-        total = self.y.new_zeros(self.graph.n).index_add(0, self.graph.starts, a_jk)
-        total = total.index_add(0, self.graph.ends, a_kj)
-        return {**theta, "alpha": alpha, "eta": 1.0 / (1.0 + alpha * total.max())}
+        return dict(self.start)
 
     def F(self, x: Tensor, theta: Theta) -> Tensor:
         del theta
@@ -209,13 +203,13 @@ def continuum(settings: Settings) -> TvGame:
     leaves inside the box: K0 has one row more than its rank, M0 has none, and nothing tells the equilibria apart.
     """
     graph = _graphs.ring(settings.n, 1.0)
-    j = torch.arange(settings.n, dtype=torch.float64)
     weights = _graphs.Free(torch.tensor([0.3, 0.1], dtype=torch.float64), graph.offset, graph.offset + 1)
     structure = Structure.AFFINE_F | Structure.IDENTITY_FORWARD | Structure.L1
-    x_true = torch.cos(2 * torch.pi * j / settings.n)[None]
-    ring = TvGame(settings, torch.ones_like(x_true), x_true, graph, weights, structure, L1())
-    u0 = 0.5 * torch.sin(2.0 * j + 1.0)
-    return replace(ring, y=1.0 + ring.M(u0[None], ring.theta0()))
+    x_true = torch.from_numpy(cosine(np.arange(settings.n) / settings.n))[None]
+    ring = TvGame(settings, torch.ones_like(x_true), x_true, graph, weights, {"a": weights.start}, structure, L1())
+    u0 = torch.tensor([0.5 * float(PRECISE.sin(2 * one + 1)) for one in range(settings.n)], dtype=torch.float64)
+    with PortableTorch():
+        return replace(ring, y=1.0 + ring.M(u0[None], ring.theta0()))
 
 
 def _graph(settings: Settings) -> _graphs.Graph:
@@ -236,7 +230,7 @@ def _picture(settings: Settings, pair: int) -> Float[np.ndarray, " n"]:
 
 
 def _noise(settings: Settings, take: int) -> Float[np.ndarray, " n"]:
-    return settings.noise * np.random.default_rng([settings.seed, 3, take]).normal(size=settings.n)
+    return settings.noise * normal(np.random.default_rng([settings.seed, 3, take]), settings.n)
 
 
 def _weights(settings: Settings, graph: _graphs.Graph) -> _graphs.Weights:
@@ -244,11 +238,22 @@ def _weights(settings: Settings, graph: _graphs.Graph) -> _graphs.Weights:
         ratio = None if settings.symmetric else settings.ratio
         rng = np.random.default_rng([settings.seed, 0])
         return _graphs.free(graph, settings.weights, ratio, settings.scale, settings.spread, rng)
-    other_take = settings.noise * np.random.default_rng([settings.seed, 4]).normal(size=settings.n)
+    other_take = settings.noise * normal(np.random.default_rng([settings.seed, 4]), settings.n)
     guide = torch.from_numpy(_picture(settings, 0) + other_take)
     if settings.weights == "bilateral":
         return _graphs.bilateral(graph, guide, settings.sigma, settings.scale, settings.symmetric)
     return _graphs.non_local(graph, guide, settings.kappa, settings.scale, settings.symmetric)
+
+
+def _start(settings: Settings, graph: _graphs.Graph, weights: _graphs.Weights) -> Theta:
+    theta = {weights.name: weights.start}
+    if settings.iterations is not None:
+        alpha = torch.from_numpy(power(settings.alpha, np.arange(1, settings.iterations + 1) / settings.iterations))
+        with PortableTorch():
+            a_jk, a_kj = weights.of(weights.start)
+            total = a_jk.new_zeros(graph.n).index_add(0, graph.starts, a_jk).index_add(0, graph.ends, a_kj)
+            return {**theta, "alpha": alpha, "eta": 1.0 / (1.0 + alpha * total.max())}
+    return {**theta, "alpha": weights.start.new_tensor([settings.alpha])} if settings.learn_alpha else theta
 
 
 def _penalty(settings: Settings) -> Penalty:
