@@ -132,14 +132,17 @@ def iterations_of(solution: Solution) -> float:
     return count
 
 
-def converged_of(solution: Solution) -> bool:
-    """A bool of Python's, numpy's or torch's, or an array of them, one per sample. Raises BadSolutionError."""
+def converged_of(solution: Solution) -> bool | None:
+    """A bool of Python's, numpy's or torch's, or an array of them, one per sample; None where the method states no
+    tolerance. Raises BadSolutionError."""
     given: Any = solution.converged
+    if given is None:
+        return None
     if isinstance(given, torch.Tensor) and given.dtype == torch.bool:
         return bool(given.all())
     if isinstance(given, bool | np.bool_) or (isinstance(given, np.ndarray) and given.dtype == np.bool_):
         return bool(np.all(given))
-    raise BadSolutionError(f"converged must be True or False, not {_shown(given)}")
+    raise BadSolutionError(f"converged must be True or False, or None without a tolerance, not {_shown(given)}")
 
 
 def _shown(value: Any) -> str:

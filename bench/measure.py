@@ -108,7 +108,9 @@ class CellRunner:
             return
         if not numbers["converged"]:
             found.status = Status.INACCURATE_SOLVER
-            found.message = "the lower level's solver stopped before its tolerance"
+            found.message = f"the lower level's solver stopped before its tolerance: KKT residual {_rounded(numbers)}"
+        elif not numbers["settled"]:
+            found.flags.append(f"unsettled={_rounded(numbers)}")
         if numbers["accuracy"] is not None:
             _take_accuracy(found, numbers["accuracy"])
         if self.settings.keep_gradients and references:
@@ -201,6 +203,11 @@ def _take_accuracy(found: _Findings, accuracy: dict[str, Any]) -> None:
             "the loss has a kink here, for every pair: error_outside_interval holds the entries against their slopes",
         )
     found.numbers |= compared
+
+
+def _rounded(numbers: dict[str, Any]) -> str:
+    """The residual of the first pass, to one digit."""
+    return "unknown" if numbers["kkt_residual"] is None else f"{numbers['kkt_residual']:.0e}"
 
 
 @contextmanager

@@ -25,12 +25,13 @@ from bench.memory import peak_of
 from bench.quantities.contract import Quantity
 from bench.reference import Reference, cached, failed, load
 from bench.scaled import relative_distance
+from bench.settled import has_settled
 from bench.threads import other_pools, set_threads
 from bench.timing import Calls, time_calls
 from methods.contract import Method, Solution
 from problems import registry
 from problems.contract import Problem, Theta, kkt_residual, scales
-from problems.penalties import L1
+from problems.penalties import L1, SmoothPenalty
 
 
 class RefusedError(Exception):
@@ -92,7 +93,7 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     calls = task.calls()
     size = sum(value.numel() for value in theta.values())
     gradients = np.lib.format.open_memmap(folder / "gradients.npy", mode="w+", shape=(len(task.chunks), size))
-    iterations, converged, residuals, word = list[float](), True, list[float](), ""
+    iterations, stated, residuals, word = list[float](), list[bool | None](), list[float](), ""
     residual = _residual(task.original)
     for index, chunk in enumerate(task.chunks):
         if index and time.perf_counter() - started > job["clock"]["budget_seconds"]:
@@ -102,7 +103,7 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         for prepared, solution in zip(call.prepared, solutions, strict=True):
             check_solution(solution, prepared.problem)
         iterations.append(sum(iterations_of(solution) / len(solutions) for solution in solutions))
-        converged = converged and all(converged_of(solution) for solution in solutions)
+        stated += [converged_of(solution) for solution in solutions]
         not_finite = _not_finite(solutions)
         gradients[index] = np.nan if not_finite else call.checked_gradient(theta, solutions)
         if not not_finite and all(solution.u is not None for solution in solutions):
@@ -117,7 +118,8 @@ def measure(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "calls": len(iterations),
         "not_finite": word,
-        "converged": converged,
+        "converged": False not in stated,
+        "settled": not residuals or has_settled(float(np.max(residuals)), None if None in stated else True, task.dtype),
         "iterations": sum(count / len(iterations) for count in iterations) if np.isfinite(iterations).all() else None,
         "kkt_residual": max(residuals) if residuals and np.isfinite(residuals).all() else None,
         "accuracy": _accuracy(came, task.chunks[0], job["references"]) if not word and job["references"] else None,
@@ -289,8 +291,8 @@ def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _residual(original: Problem) -> Callable[[slice, torch.Tensor, torch.Tensor], list[float]]:
-    """The relative KKT residuals of some pairs, their scales computed once for all; none for a smooth penalty."""
-    if not isinstance(original.penalty, L1):
+    """The relative KKT residuals of some pairs, their scales computed once for all; none for a penalty without one."""
+    if not isinstance(original.penalty, L1 | SmoothPenalty):
         return lambda chunk, x, u: []
     theta: Theta = original.theta0()
     relative_to = scales(original, theta)

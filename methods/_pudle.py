@@ -31,7 +31,7 @@ class PudleGradient(Method):
     batched: ClassVar[bool] = True
 
     steps: Annotated[int, pydantic.Field(ge=1)] = 200
-    """T (readings.md P.6)."""
+    """T (readings.md P.6). None of them states a tolerance: what T leaves is what PUDLE is about."""
     alpha: Annotated[float, pydantic.Field(gt=0)] | None = None
     """Step of the encoder, a constant that is not differentiated. Left out, 1/L, L the largest eigenvalue of F_x. The
     paper's 0.2 (P.6) is above the 1/L of its dictionaries (0.17), which its theory assumes it to be below, and below
@@ -84,7 +84,7 @@ class Backpropagated(PudleGradient):
         leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
         with torch.enable_grad():
             z, u = self.codes(prepared.problem, leaves, warm)
-        return Solution(z.detach(), u, self.steps, memory=Recorded(z, leaves))
+        return Solution(z.detach(), u, self.steps, converged=None, memory=Recorded(z, leaves))
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         del theta  # the recorded one is the same

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from methods._conjugate_gradients import conjugate_gradients
-from methods._first_order import starting_point
+from methods._first_order import starting_point, steps_were_enough
 from methods._implicit_gradient import implicit_gradient
 from methods.contract import Method, Prepared, Solution, refuse_unless_met
 from methods.solvers._pseudo_gradient import smooth
@@ -18,6 +18,9 @@ from methods.solvers.accelerated_gradient import AcceleratedGradientIteration
 from methods.solvers.contract import Iteration, Point
 from methods.solvers.game_gradient import GameGradientIteration
 from problems.contract import LinearMap, Problem, Structure, Theta
+
+ADJOINT_TOLERANCE = 1e-8
+"""Relative residual of H p = g_x that passes where no number of steps was given."""
 
 
 class ApproximateImplicit(Method):
@@ -30,8 +33,9 @@ class ApproximateImplicit(Method):
 
         a = phi'' * (K p_k),   grad = g_theta - pullback(p_k, a, x_t, phi'(K x_t)),
 
-    which is `minimizer`'s gradient in the limit of both. No tolerance is asked for, and none is reported as missed: it
-    is for the error at equal numbers of steps, beside that of `unrolled_reverse`.
+    which is `minimizer`'s gradient in the limit of both. Where numbers of steps are asked for, no tolerance is, and
+    none is reported as missed: it is for the error at equal numbers of steps, beside that of `unrolled_reverse`. Where
+    they are left out, `converged` says whether x_t has settled, and an adjoint p_k that has not raises RuntimeError.
 
         cg            conjugate gradients: its part of the error falls like ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^k
         fixed_point   p <- p + s (g_x - H p), s the step of gradient_descent: like that solver's own rate
@@ -67,7 +71,8 @@ class ApproximateImplicit(Method):
             state = iteration.start(starting_point(warm))
             for _ in range(self.steps):
                 state = iteration.step(state)
-            return Solution(iteration.primal(state), iteration.dual(state), self.steps, memory=L)
+            point = Point(iteration.primal(state), iteration.dual(state))
+        return Solution(*point, self.steps, steps_were_enough(self._steps_were_given, problem, theta, point), L)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         return implicit_gradient(prepared.problem, theta, solution, self._adjoint)
@@ -85,8 +90,21 @@ class ApproximateImplicit(Method):
     def _p(self, H: LinearMap, g: Tensor, s: float) -> Tensor:
         k = self.adjoint_steps or self.steps
         if self.adjoint == "cg":
-            return conjugate_gradients(H.matvec, g, g.new_zeros((g.shape[0], 1)), k)[0]
-        p = torch.zeros_like(g)
-        for _ in range(k):
-            p = p + s * (g - H.matvec(p))
+            p = conjugate_gradients(H.matvec, g, g.new_zeros((g.shape[0], 1)), k)[0]
+        else:
+            p = torch.zeros_like(g)
+            for _ in range(k):
+                p = p + s * (g - H.matvec(p))
+        if not self._steps_were_given:
+            left = float(((g - H.matvec(p)).norm(dim=1) / g.norm(dim=1).clamp(min=torch.finfo(g.dtype).tiny)).max())
+            tolerance = max(ADJOINT_TOLERANCE, 100 * torch.finfo(g.dtype).eps)
+            if not left <= tolerance:
+                raise RuntimeError(
+                    f"approximate_implicit: {self.adjoint} left a residual of {left:.1e} in the adjoint equation after "
+                    f"{k} steps, {tolerance:.1e} is required where their number is left out: set adjoint_steps"
+                )
         return p
+
+    @property
+    def _steps_were_given(self) -> bool:
+        return not self.model_fields_set.isdisjoint({"steps", "adjoint_steps"})

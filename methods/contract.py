@@ -36,7 +36,9 @@ class Solution:
     x: Tensor
     u: Tensor | None
     iterations: int
-    converged: bool = True
+    converged: bool | None = True
+    """Whether it met the tolerance that it states; None where it states none, as a number of steps was asked for and
+    nothing else. The harness then says how far it is from settled."""
     memory: Any = None
 
 

@@ -26,7 +26,7 @@ class PudleDec(PudleGradient):
     def solve(self, prepared: Prepared, theta: Theta, warm: Solution | None = None) -> Solution:
         with torch.no_grad():
             z, u = self.codes(prepared.problem, theta, warm)
-        return Solution(z, u, self.steps)
+        return Solution(z, u, self.steps, converged=None)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         return prepared.problem.loss_gradient(solution.x, theta)[1]

@@ -8,7 +8,14 @@ import pydantic
 import torch
 from torch import Tensor
 
-from methods._first_order import TO_UNROLL, constant_state, fitting, refusal_of, starting_point
+from methods._first_order import (
+    TO_UNROLL,
+    constant_state,
+    fitting,
+    refusal_of,
+    starting_point,
+    steps_were_enough,
+)
 from methods.contract import Method, Prepared, Solution
 from methods.solvers.contract import AnyFirstOrderOrNone, Point
 from problems.contract import Problem, Structure, Theta, theta_size
@@ -34,7 +41,7 @@ class UnrolledForward(Method):
     solver: AnyFirstOrderOrNone = None
     """Left out, that of unrolled_reverse."""
     steps: Annotated[int, pydantic.Field(ge=1)] = 500
-    """K."""
+    """K, as in unrolled_reverse."""
     chunk_size: Annotated[int, pydantic.Field(ge=1)] = 256
     """Tangents that are propagated together."""
 
@@ -47,8 +54,9 @@ class UnrolledForward(Method):
     def solve(self, prepared: Prepared, theta: Theta, warm: Solution | None = None) -> Solution:
         start = starting_point(warm)
         with torch.no_grad():
-            x, u = self._iterate(prepared.problem, theta, start)
-        return Solution(x, u, self.steps, memory=start)
+            point = self._iterate(prepared.problem, theta, start)
+        enough = steps_were_enough("steps" in self.model_fields_set, prepared.problem, theta, point)
+        return Solution(*point, self.steps, enough, start)
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         problem, sizes = prepared.problem, [value.numel() for value in theta.values()]

@@ -9,9 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from methods._first_order import TO_UNROLL, constant_state, fitting, refusal_of, starting_point
+from methods._first_order import (
+    TO_UNROLL,
+    constant_state,
+    fitting,
+    refusal_of,
+    starting_point,
+    steps_were_enough,
+)
 from methods.contract import Method, Prepared, Solution
-from methods.solvers.contract import AnyFirstOrderOrNone, Iteration
+from methods.solvers.contract import AnyFirstOrderOrNone, Iteration, Point
 from problems.contract import Problem, Structure, Theta
 
 
@@ -49,7 +56,7 @@ class UnrolledReverse(Method):
     """Left out: dual_fista for l1 minimisations, fista for a dictionary's, dual_pgd for l1 games, accelerated_gradient
     for smooth minimisations, extragradient for smooth games."""
     steps: Annotated[int, pydantic.Field(ge=1)] = 500
-    """K."""
+    """K. Left out, `converged` says whether they were enough."""
     checkpoint_every: Annotated[int, pydantic.Field(ge=1)] | None = None
     """c; left out, every step is recorded."""
     last_steps: Annotated[int, pydantic.Field(ge=1)] | None = None
@@ -77,8 +84,9 @@ class UnrolledReverse(Method):
                 else:
                     state = checkpoint(_advance, iteration, state, count, use_reentrant=False, preserve_rng_state=False)
             x = iteration.primal(state)
-        u = iteration.dual(state).detach()
-        return Solution(x.detach(), u, self.steps, memory=Recorded(x, leaves))
+        point = Point(x.detach(), iteration.dual(state).detach())
+        enough = steps_were_enough("steps" in self.model_fields_set, prepared.problem, theta, point)
+        return Solution(*point, self.steps, enough, Recorded(x, leaves))
 
     def hypergradient(self, prepared: Prepared, theta: Theta, solution: Solution) -> Theta:
         del theta  # the recorded one is the same

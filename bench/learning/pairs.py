@@ -57,7 +57,7 @@ class Pairs:
         solutions = call.solve(theta, self._starts(numbers, len(call.prepared)) if warm else None)
         for prepared, solution in zip(call.prepared, solutions, strict=True):
             check_solution(solution, prepared.problem)
-        self.unconverged += sum(not converged_of(solution) for solution in solutions)
+        self.unconverged += sum(converged_of(solution) is False for solution in solutions)
         self.x.index_copy_(0, numbers, _whole([solution.x for solution in solutions]))
         certificates = [solution.u for solution in solutions if solution.u is not None]
         if self._warm and len(certificates) == len(solutions):
