@@ -22,7 +22,7 @@ from bench.learning.curves import Point
 from bench.learning.folder import STATUS, Folder, Status, continue_from
 from bench.learning.judge import Judge
 from bench.learning.matrix import Run, expand
-from bench.learning.outcome import OUTCOMES, SCHEMA, Outcome, read
+from bench.learning.outcome import LEARNED, OUTCOMES, SCHEMA, Outcome, read
 from bench.learning.show import Show, point_words, show
 from bench.learning.trainer import Position, Training, TrainingError, Watch
 from bench.lock import held
@@ -74,8 +74,10 @@ def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Consol
                 known[run.name] = _outcome(run, training, ended, judge, out)
                 written = (known[each.name] for each in runs if each.name in known)
                 write_whole(out / OUTCOMES, "".join(f"{outcome.to_line()}\n" for outcome in written))
-                if known[run.name].psnr:
+                if training.experiment.test is not None and ended is Status.FINISHED:
                     print_line(console, _test_words(known[run.name]))
+                    if LEARNED in known[run.name].failed_denoisers:
+                        codes[-1] = FAILED
     return max(codes)
 
 
@@ -162,6 +164,7 @@ def _outcome(run: Run, training: Training, ended: Status, judge: Judge, out: Pat
         training_loss=last.training_loss if last else None,
         validation_loss=last.validation_loss if last else None,
         psnr=psnr,
+        measurement=str(experiment.test.pairs.measurement) if experiment.test and finished else "",
         failed_denoisers=failed,
     )
 
@@ -173,10 +176,11 @@ def _done_words(outcome: Outcome) -> str:
 
 
 def _test_words(outcome: Outcome) -> str:
-    """`test: learned 23.71 dB, noisy 20.05 dB, finite_differences 26.33 dB`."""
+    """`test: learned 23.71 dB, noisy 20.05 dB, finite_differences 26.33 dB (PSNR at peak 1, y is noisy)`."""
     said = [f"{name} {one.mean_db:.2f} dB" for name, one in outcome.psnr.items() if one.mean_db is not None]
     said += [f"{name} failed: {why}" for name, why in outcome.failed_denoisers.items()]
-    return f"test: {', '.join(said)}"
+    peak = outcome.config["readings"]["psnr_peak"]
+    return f"test: {', '.join(said)} (PSNR at peak {peak:g}, y is {outcome.measurement})"
 
 
 def _far(training: Training) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from problems import hard, images, operators, signals
 from problems._pairs import Pairs
 from problems._portable import normal, times
-from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
+from problems.contract import AutodiffProblem, Measurement, Structure, Theta, zero_gradient
 from problems.penalties import L1
 from problems.registry import nearest
 
@@ -167,6 +167,17 @@ class AnalysisL1(Pairs, AutodiffProblem):
     @property
     def u_shape(self) -> tuple[int, ...]:
         return (self.W.shape[0],)
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        side = self.settings.side
+        return self.x_shape if side is None else (side, side)
+
+    @property
+    def measurement(self) -> Measurement:
+        if self.settings.instance is not None:  # whose y is planted
+            return Measurement.MEASURED
+        return Measurement.of(self.settings.forward, self.settings.noise)
 
     def tensors(self) -> dict[str, Tensor]:
         named = {"y": self.y, "x_true": self.x_true, "A": self.A, "c": torch.tensor(self._c)}

@@ -49,6 +49,25 @@ class Structure(enum.Flag):
     SMOOTH = enum.auto()  # the penalty is a SmoothPenalty
 
 
+class Measurement(enum.StrEnum):
+    """What y is of x_true, in words for a reader."""
+
+    EXACT = "x_true itself"
+    NOISY = "noisy"  # x_true plus noise
+    BLURRED = "blurred"
+    BLURRED_AND_NOISY = "blurred and noisy"
+    MEASURED = "measured"  # anything else, such as samples of a spectrum
+
+    @classmethod
+    def of(cls, forward: str, noise: float) -> Measurement:
+        """By the name of the forward operator, and the standard deviation of the noise."""
+        exact, noisy = {
+            "identity": (cls.EXACT, cls.NOISY),
+            "blur": (cls.BLURRED, cls.BLURRED_AND_NOISY),
+        }.get(forward, (cls.MEASURED, cls.MEASURED))
+        return noisy if noise > 0 else exact
+
+
 REMEDIES = {
     Structure.MINIMISATION: "use a problem whose lower level is a minimisation (symmetric weights)",
     Structure.AFFINE_F: "use a quadratic data term (in patch_game, group = 0)",
@@ -145,6 +164,24 @@ class Problem(abc.ABC):
     @abc.abstractmethod
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
         """(g_x, g_theta): the loss's partial gradients at x."""
+
+    def reconstruct(self, x: Tensor, theta: Theta) -> Tensor:
+        """What x stands for, in the space of x_true, which is what it may be compared with: (b, *signal), any b.
+
+        x itself, for all but the families whose unknown is a code.
+        """
+        del theta
+        return x
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        """Of what `reconstruct` gives: (n,), or (rows, columns) of a picture, whose rows it joins."""
+        return self.x_shape
+
+    @property
+    def measurement(self) -> Measurement:
+        """What y is. What knows nothing but signals and noise takes NOISY alone, and a PSNR of y is of NOISY alone."""
+        return Measurement.MEASURED
 
     @abc.abstractmethod
     def pullback(self, p: Tensor, a: Tensor, x: Tensor, u: Tensor, theta: Theta) -> Theta:

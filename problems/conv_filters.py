@@ -22,7 +22,7 @@ from problems import image_operators, images, operators, signals
 from problems._convolution import CircularConvolution
 from problems._pairs import Pairs
 from problems._portable import exponential, length, normal
-from problems.contract import Linearised, LinearMap, Structure, Theta, zero_gradient
+from problems.contract import Linearised, LinearMap, Measurement, Structure, Theta, zero_gradient
 from problems.image_operators import ForwardOperator
 from problems.penalties import L1, CornerRoundedL1, LogSum, Penalty, Quadratic, StudentT
 
@@ -171,6 +171,14 @@ class ConvFilters(Pairs):
     @property
     def u_shape(self) -> tuple[int, ...]:
         return (len(self.c) * self.x_true.shape[1],)
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        return self.x_shape if isinstance(self.settings.shape, int) else self.settings.sides
+
+    @property
+    def measurement(self) -> Measurement:
+        return Measurement.of(self.settings.forward, self.settings.noise)
 
     def tensors(self) -> dict[str, Tensor]:
         settings = self.settings

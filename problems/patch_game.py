@@ -34,7 +34,7 @@ from problems._portable import (
     spectral_norm,
 )
 from problems._portable_torch import PortableTorch
-from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
+from problems.contract import AutodiffProblem, Measurement, Structure, Theta, zero_gradient
 from problems.penalties import L1, MoreauL1, Penalty
 
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -189,6 +189,14 @@ class PatchGame(Pairs, AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return self.x_shape
 
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        return (self.settings.side, self.settings.side)
+
+    @property
+    def measurement(self) -> Measurement:
+        return Measurement.of("identity", self.settings.noise)
+
     def tensors(self) -> dict[str, Tensor]:
         of = self.settings
         form = [of.penalty == "l1", of.normalise == "always", of.symmetric, of.variance > 0, of.group > 0, of.untied]
@@ -226,10 +234,10 @@ class PatchGame(Pairs, AutodiffProblem):
         return u * self._lambda(theta)
 
     def loss(self, x: Tensor, theta: Theta) -> Float[Tensor, ""]:
-        return 0.5 * ((self.picture(x, theta) - self.x_true) ** 2).sum()
+        return 0.5 * ((self.reconstruct(x, theta) - self.x_true) ** 2).sum()
 
     def loss_gradient(self, x: Tensor, theta: Theta) -> tuple[Tensor, Theta]:
-        error = self.patches((self.picture(x, theta) - self.x_true) / self._covered)
+        error = self.patches((self.reconstruct(x, theta) - self.x_true) / self._covered)
         g_W = error.flatten(0, 1).T @ self._codes(x).flatten(0, 1)
         return (error @ theta["W"]).flatten(1), {**zero_gradient(theta), "W": g_W}
 
@@ -239,7 +247,7 @@ class PatchGame(Pairs, AutodiffProblem):
     def conic_data(self) -> dict[str, Tensor]:
         raise NotImplementedError("a game states no cone program")
 
-    def picture(self, x: Tensor, theta: Theta) -> Float[Tensor, "b N"]:
+    def reconstruct(self, x: Tensor, theta: Theta) -> Float[Tensor, "b N"]:
         """yhat: the mean of the overlapping W z_j (the paper's equation 3)."""
         return self._averaged(self._codes(x) @ theta["W"].T)
 
@@ -249,7 +257,7 @@ class PatchGame(Pairs, AutodiffProblem):
         A constant: neither the gradient nor x* knows where the guide came from. The paper recomputes the similarity
         during its unrolled iterations and differentiates through it; how often, it says twice (settings X.54).
         """
-        renewed = replace(self, guide=self.picture(x, theta).detach())
+        renewed = replace(self, guide=self.reconstruct(x, theta).detach())
         return replace(renewed, structure=_structure(renewed))
 
     def dictionaries(self, theta: Theta) -> tuple[Float[Tensor, "m p"], Float[Tensor, "m p"]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from problems import operators
 from problems._pairs import Pairs
 from problems._portable import length, normal, times, uniform
-from problems.contract import AutodiffProblem, Structure, Theta
+from problems.contract import AutodiffProblem, Measurement, Structure, Theta
 from problems.penalties import L1
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
@@ -119,6 +119,14 @@ class SynthesisLasso(Pairs, AutodiffProblem):
     def u_shape(self) -> tuple[int, ...]:
         return (self.D.shape[1],)
 
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        return (self.D.shape[0],)
+
+    @property
+    def measurement(self) -> Measurement:
+        return Measurement.of(self.settings.forward, self.settings.noise)
+
     def tensors(self) -> dict[str, Tensor]:
         loss = torch.tensor(list(self.settings.loss.encode()))
         weight = torch.tensor(self._weight, dtype=torch.float64)
@@ -148,9 +156,13 @@ class SynthesisLasso(Pairs, AutodiffProblem):
         squared = self.squared_loss(x, theta)
         return squared + self._weight * x.abs().sum() if self.settings.loss == "lasso" else squared
 
+    def reconstruct(self, x: Tensor, theta: Theta) -> Float[Tensor, "b m"]:
+        """D z."""
+        return x @ theta["D"].T
+
     def squared_loss(self, x: Tensor, theta: Theta) -> Float[Tensor, ""]:
         """The loss without lambda ||z||_1, where it has that term: what PUDLE's g_ae-ls differentiates."""
-        decoded = x @ theta["D"].T
+        decoded = self.reconstruct(x, theta)
         misfit = decoded - self.x_true if self._supervised else self._measured(decoded) - self.y
         return 0.5 * (misfit**2).sum()
 
@@ -161,7 +173,7 @@ class SynthesisLasso(Pairs, AutodiffProblem):
         on g_x, such as piggyback's, from ever settling either.
         """
         D = theta["D"]
-        decoded = x @ D.T
+        decoded = self.reconstruct(x, theta)
         g_decoded = decoded - self.x_true if self._supervised else self._adjoint(self._measured(decoded) - self.y)
         g_x = g_decoded @ D
         if self.settings.loss == "lasso":

@@ -21,7 +21,7 @@ from problems._game_uniqueness import has_one_equilibrium
 from problems._pairs import Pairs
 from problems._portable import PRECISE, cosine, normal, power
 from problems._portable_torch import PortableTorch
-from problems.contract import AutodiffProblem, Structure, Theta, zero_gradient
+from problems.contract import AutodiffProblem, Measurement, Structure, Theta, zero_gradient
 from problems.penalties import L1, MoreauL1, Penalty, Quadratic
 
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
@@ -158,6 +158,17 @@ class TvGame(Pairs, AutodiffProblem):
     @property
     def u_shape(self) -> tuple[int, ...]:
         return (self.graph.k,)
+
+    @property
+    def signal_shape(self) -> tuple[int, ...]:
+        side = math.isqrt(self.graph.n)
+        return self.x_shape if self.settings.graph == "ring" else (side, side)
+
+    @property
+    def measurement(self) -> Measurement:
+        if self.settings.instance is not None:  # whose y is planted
+            return Measurement.MEASURED
+        return Measurement.of("identity", self.settings.noise)
 
     def tensors(self) -> dict[str, Tensor]:
         phi = torch.tensor([[L1, Quadratic, MoreauL1].index(type(self.penalty)), self.settings.alpha])

@@ -101,7 +101,6 @@ BAD = {
     "[test]\npair = 3": "test.pair: unknown key: did you mean 'pairs'?",
     "[test]\ndenoisers = ['cosin']": "test.denoisers: methods.denoisers has no 'cosin': did you mean 'cosine'?",
     "[test]\ndenoisers = ['bm3d']": "test.denoisers: bm3d is for pictures: choose one for signals",
-    "[problem]\nforward = 'blur'\n[test]\npairs = 3": "test: analysis_l1 with these settings does not denoise",
     "[problem]\nsignal = 'dct_sparse'\njumps = 3": "jumps is for signal = 'piecewise_constant' alone",
 }
 

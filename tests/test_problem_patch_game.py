@@ -140,7 +140,7 @@ def test_picture_and_loss_are_those_of_the_definition():
     problem = build()
     x, theta = some_codes(problem), problem.theta0()
     pictures = [truth(problem, pair).picture(x[pair].reshape(-1, 3).numpy()) for pair in range(problem.batch)]
-    assert problem.picture(x, theta).numpy() == pytest.approx(np.stack(pictures), abs=1e-15)  # means of size 1
+    assert problem.reconstruct(x, theta).numpy() == pytest.approx(np.stack(pictures), abs=1e-15)  # means of size 1
     expected = 0.5 * np.sum((np.stack(pictures) - problem.x_true.numpy()) ** 2)
     assert float(problem.loss(x, theta)) == pytest.approx(expected, rel=1e-14)
     leaves = {"x": x.clone().requires_grad_(), "W": theta["W"].clone().requires_grad_()}
@@ -196,13 +196,13 @@ def test_refreshed_takes_the_similarity_from_the_codes():
     problem = build(group=0.02)
     theta, x = problem.theta0(), some_codes(problem)
     renewed = problem.refreshed(x, theta)
-    assert torch.equal(renewed.guide, problem.picture(x, theta))
+    assert torch.equal(renewed.guide, problem.reconstruct(x, theta))
     assert torch.equal(renewed.y, problem.y)
     assert not torch.equal(renewed.similarity(theta["kappa"]), problem.similarity(theta["kappa"]))
     once, twice = build(group=0.02, refreshes=1), build(group=0.02, refreshes=2)
     solved = GameGradient().solve(problem, theta)
     # 24 steps leave what the refresh is about: the guide is nearer to the equilibrium's picture than y is.
-    settled = problem.picture(solved.x, theta)
+    settled = problem.reconstruct(solved.x, theta)
     assert float((once.guide - settled).norm()) < 0.1 * float((problem.y - settled).norm())
     assert len({input_sha256(each) for each in (problem, once, twice)}) == 3
 

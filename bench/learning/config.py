@@ -12,13 +12,14 @@ import torch
 
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
 from bench.config import ONE_OR_MORE, ConfigError, Count, Device, Dtype, Entry, Seconds, Table, validated
+from bench.learning.held_out import HeldOut, Seen, held_out
+from bench.learning.pairs import comparable
 from bench.learning.ranks import local_device
 from methods.contract import Method
-from methods.denoisers.contract import SignalDenoiser
 from methods.learners._schedules import SCHEDULES, Schedule
 from methods.learners.contract import Learner, learner_class
 from problems.contract import Problem
-from problems.registry import UnknownKey, keys, load, nearest
+from problems.registry import UnknownKey, keys, nearest
 
 HOW_IT_RUNS = frozenset({"title", "study", "plugins", "threads", "checkpoint_seconds", "test"})
 """Keys that a run may be continued under another value of."""
@@ -79,7 +80,8 @@ class TestTable(Table):
     pairs: Count = 20
     """As many as the paper has (J.14)."""
     seed_shift: Count = 1000
-    """Added to `seed` of `[problem]` for these pairs, so that they are none of those for training or validation."""
+    """Added to `seed` of `[problem]` for these pairs, so that they are none of those for training or validation. Where
+    the seed decides more than the pairs, such as a random A, they are drawn after those for validation instead."""
     denoisers: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
     """Names of files of `methods/denoisers/` for signals."""
 
@@ -128,18 +130,7 @@ class Experiment:
     method: Method
     learner: Learner
     schedule: Schedule
-    test: Test | None
-
-
-@dataclass(frozen=True)
-class Test:
-    """What the learned theta is held against, on which pairs."""
-
-    __test__ = False
-
-    pairs: Problem
-    denoisers: dict[str, SignalDenoiser]
-    """By their names."""
+    test: HeldOut | None
 
 
 def parse(document: dict[str, Any], file: Path) -> LearnConfig:
@@ -166,7 +157,8 @@ def resolve(config: LearnConfig, file: Path, plugins: Sequence[Path]) -> Experim
     if (refusal := method.refusal(training.subset(slice(0, config.batch)))) is not None:
         raise ConfigError(f"{file}: backend: {config.backend.key} cannot run on {config.problem.family}: {refusal}")
     learner, schedule = _learner(config, str(file)), _schedule(config, str(file))
-    return Experiment(config, training, validation, method, learner, schedule, _test(config, catalogue, training, file))
+    test = _test(config, catalogue, (training, validation), method, file)
+    return Experiment(config, training, validation, method, learner, schedule, test)
 
 
 def _problems(
@@ -190,8 +182,25 @@ def _problems(
         wrong = f"{config.problem.family} has {built.batch} pairs of these settings, not {pairs} for training and"
         raise ConfigError(f"{file}: problem: {wrong} {config.validation_pairs} for validation")
     built = built.to(device, getattr(torch, config.dtype))
+    try:
+        comparable(built)
+    except Exception as error:  # of a third party's family, too
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{file}: problem: {config.problem.family} cannot reconstruct: {text}") from None
     validation = built.subset(slice(pairs, None)) if config.validation_pairs else None
     return built.subset(slice(0, pairs)), validation
+
+
+def _test(
+    config: LearnConfig, catalogue: Catalogue, built: tuple[Problem, Problem | None], method: Method, file: Path
+) -> HeldOut | None:
+    if config.test is None:
+        return None
+    family = catalogue.problem(config.problem.family)
+    settings = family.settings_type.model_validate(config.problem.settings)
+    seen = Seen(config.problem.family, family, settings, tuple(part for part in built if part is not None))
+    given = config.test
+    return held_out(seen, method, given.pairs, given.seed_shift, given.denoisers, config.batch, file)
 
 
 def _method(config: LearnConfig, catalogue: Catalogue, file: str) -> Method:
@@ -215,27 +224,3 @@ def _schedule(config: LearnConfig, file: str) -> Schedule:
     if key not in SCHEDULES:
         raise ConfigError(f"{file}: schedule.key: there is no '{key}': {nearest(key, list(SCHEDULES))}")
     return validated(SCHEDULES[key], config.schedule.settings, file, "schedule", ScheduleTable)
-
-
-def _test(config: LearnConfig, catalogue: Catalogue, training: Problem, file: Path) -> Test | None:
-    """The pairs are x_true and y = x_true + noise: what theta, and any denoiser, is to make x_true of."""
-    if config.test is None:
-        return None
-    given = training.tensors()
-    family = catalogue.problem(config.problem.family)
-    settings: Any = family.settings_type.model_validate(config.problem.settings)
-    denoising = {"x_true", "y"} <= given.keys() and "A" not in given and given["y"].shape == given["x_true"].shape
-    if not denoising or given["y"].ndim != 2 or "seed" not in family.settings_type.model_fields:
-        wrong = f"{config.problem.family} with these settings does not denoise drawn signals: leave [test] out"
-        raise ConfigError(f"{file}: test: {wrong}")
-    denoisers = {}
-    for name in config.test.denoisers:
-        try:
-            denoisers[name] = load("methods.denoisers", name, SignalDenoiser)()
-        except UnknownKey as error:
-            raise ConfigError(f"{file}: test.denoisers: {error}") from None
-        except TypeError:
-            raise ConfigError(f"{file}: test.denoisers: {name} is for pictures: choose one for signals") from None
-    changed = {"pairs": config.test.pairs, "seed": settings.seed + config.test.seed_shift}
-    pairs = family.build(settings.model_copy(update=changed))
-    return Test(pairs.to(given["y"].device, given["y"].dtype), denoisers)

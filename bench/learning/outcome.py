@@ -17,7 +17,7 @@ import pydantic
 OUTCOMES = "outcomes.jsonl"
 SCHEMA = 1
 LEARNED, NOISY = "learned", "noisy"
-"""Names in `Outcome.psnr` besides the denoisers': x* at the learned theta, and what it is made from."""
+"""Names in `Outcome.psnr` besides the denoisers': what x* at the learned theta stands for, and y."""
 
 
 class Psnr(pydantic.BaseModel):
@@ -64,9 +64,11 @@ class Outcome(pydantic.BaseModel):
     training_loss: float | None = None
     validation_loss: float | None = None
     psnr: dict[str, Psnr] = {}
-    """`learned`, `noisy`, and each denoiser of `[test]`."""
+    """`learned`, each denoiser of `[test]`, and `noisy` where y is x_true plus noise: all in the space of x_true."""
+    measurement: str = ""
+    """What y of the test pairs is: `noisy`, `blurred and noisy`, `measured`, ... (problems/contract.py)."""
     failed_denoisers: dict[str, str] = {}
-    """What those said that have no PSNR."""
+    """What those said that have no PSNR, `learned` among them where the backend failed on the test pairs."""
 
     def to_line(self) -> str:
         """Without the line break."""

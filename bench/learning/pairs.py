@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.call import Call, check_gradient, check_solution, converged_of
 from bench.learning.ranks import Ranks
 from methods.contract import Method, Solution
-from problems.contract import Problem, Structure, Theta
+from problems.contract import Problem, Theta
 
 Numbers = Tensor
 """Of pairs, int64."""
@@ -30,6 +30,12 @@ class Pairs:
         """Whether u is there: not before a pair's first visit, not cold, not after a method without certificates."""
         self.unconverged = 0
         """Calls whose solver stopped before its tolerance."""
+        self.errors: Float[Tensor, " M"] | None = None
+        """Of each pair as last solved: the mean square over the entries of `reconstruct`, at the theta that it met,
+        minus x_true. NaN before the first solve; None for a family that states no x_true in that space."""
+        self._x_true = comparable(problem)
+        if self._x_true is not None:
+            self.errors = like.new_full((problem.batch,), torch.nan)
         self._fresh: list[Numbers] = []
 
     def gradient(self, theta: Theta, numbers: Numbers) -> tuple[Tensor, Theta]:
@@ -42,7 +48,7 @@ class Pairs:
             return next(iter(zero.values())).new_zeros(()), zero
         part = self.problem.subset(numbers)
         call = Call.prepare(self._method, part)
-        solutions = self._solved(call, theta, numbers)
+        solutions = self._solved(call, part, theta, numbers)
         gradient = call.gradient(theta, solutions)
         check_gradient(gradient, theta)
         return part.loss(_whole([solution.x for solution in solutions]), theta), gradient
@@ -50,15 +56,20 @@ class Pairs:
     def solve(self, theta: Theta, numbers: Numbers) -> None:
         """Brings x and u of these pairs up to theta."""
         if len(numbers):
-            self._solved(Call.prepare(self._method, self.problem.subset(numbers)), theta, numbers)
+            part = self.problem.subset(numbers)
+            self._solved(Call.prepare(self._method, part), part, theta, numbers)
 
-    def _solved(self, call: Call, theta: Theta, numbers: Numbers) -> list[Solution]:
+    def _solved(self, call: Call, part: Problem, theta: Theta, numbers: Numbers) -> list[Solution]:
         warm = self._warm and bool(self.seen.index_select(0, numbers).all())
         solutions = call.solve(theta, self._starts(numbers, len(call.prepared)) if warm else None)
         for prepared, solution in zip(call.prepared, solutions, strict=True):
             check_solution(solution, prepared.problem)
         self.unconverged += sum(converged_of(solution) is False for solution in solutions)
-        self.x.index_copy_(0, numbers, _whole([solution.x for solution in solutions]))
+        x = _whole([solution.x for solution in solutions])
+        self.x.index_copy_(0, numbers, x)
+        if self.errors is not None and self._x_true is not None:
+            difference = part.reconstruct(x, theta).detach() - self._x_true.index_select(0, numbers)
+            self.errors.index_copy_(0, numbers, difference.square().flatten(1).mean(1))
         certificates = [solution.u for solution in solutions if solution.u is not None]
         if self._warm and len(certificates) == len(solutions):
             self.u.index_copy_(0, numbers, _whole(certificates))
@@ -81,26 +92,32 @@ class Pairs:
         for numbers in fresh:
             mine[numbers] = True
         anyone = ranks.sum(mine.to(self.x.dtype)) > 0
-        for held in (self.x, self.u) if self._warm else (self.x,):
+        for held in (held for name, held in self.arrays.items() if name != "seen"):
             rows = mine.reshape(-1, *[1] * (held.ndim - 1))
             held[anyone] = ranks.sum(torch.where(rows, held, torch.zeros_like(held)))[anyone]
         self.seen |= ranks.sum((mine & self.seen).to(self.x.dtype)) > 0
 
-    def squared_errors(self) -> Float[Tensor, " M"] | None:
-        """Of each pair's last x*, the mean over its entries; None where x is no signal but its code."""
-        x_true = self.problem.tensors().get("x_true")
-        if x_true is None or x_true.shape != self.x.shape or Structure.IDENTITY_K in self.problem.structure:
-            return None
-        return (self.x - x_true).square().flatten(1).mean(1)
-
     @property
     def arrays(self) -> dict[str, Tensor]:
         """What a checkpoint holds of it, by name; `restore` takes the same."""
-        return {"x": self.x, "u": self.u, "seen": self.seen} if self._warm else {"x": self.x}
+        errors = {} if self.errors is None else {"errors": self.errors}
+        return {"x": self.x, **errors, **({"u": self.u, "seen": self.seen} if self._warm else {})}
 
     def restore(self, arrays: dict[str, Tensor]) -> None:
         for name, held in self.arrays.items():
-            held.copy_(arrays[name])
+            if name != "errors" or name in arrays:  # which checkpoints of before do not have: one epoch has no PSNR
+                held.copy_(arrays[name])
+
+
+def comparable(problem: Problem) -> Tensor | None:
+    """x_true, where what `reconstruct` gives is of its shape; else there is nothing to compare."""
+    x_true = problem.tensors().get("x_true")
+    if x_true is None:
+        return None
+    one, theta = problem.subset(slice(0, 1)), problem.theta0()
+    with torch.no_grad():
+        made = one.reconstruct(next(iter(theta.values())).new_zeros((1, *problem.x_shape)), theta)
+    return x_true if made.shape == x_true[:1].shape else None
 
 
 def _whole(parts: list[Tensor]) -> Tensor:

@@ -246,6 +246,7 @@ class Training:
         return factor * float(pairs.problem.loss(pairs.x, self.theta)) / pairs.problem.batch
 
     def _psnr_db(self, pairs: Pairs | None) -> float | None:
-        errors = pairs.squared_errors() if pairs is not None else None
-        readings = self.experiment.config.readings
-        return None if errors is None else psnr_db(errors, readings.psnr_peak, readings.psnr_average)
+        errors, readings = pairs.errors if pairs is not None else None, self.experiment.config.readings
+        if errors is None or bool(errors.isnan().any()):
+            return None
+        return psnr_db(errors, readings.psnr_peak, readings.psnr_average)

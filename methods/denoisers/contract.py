@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pydantic
@@ -17,6 +18,9 @@ class SignalDenoiser(pydantic.BaseModel, abc.ABC):
     """Its fields are its parameters; what it learns is in the function that `fit` returns."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    one_dimensional: ClassVar[bool] = False
+    """Whether it takes neighbours in a row for neighbours, which in the joined rows of a picture they are not."""
 
     @abc.abstractmethod
     def fit(self, clean: Signals, noisy: Signals) -> Callable[[Signals], Signals]:

@@ -17,6 +17,8 @@ class Cosine(SignalDenoiser):
     The weight has the least squared error on the training pairs. Time: O(n log n) per signal.
     """
 
+    one_dimensional = True
+
     def fit(self, clean: Signals, noisy: Signals) -> Callable[[Signals], Signals]:
         """Tunes the threshold."""
         weight = tuned(lambda w: _shrunk(noisy, w), clean)

@@ -17,6 +17,8 @@ class FiniteDifferences(SignalDenoiser):
     how its weight was chosen; here it has the least squared error on the training pairs. Time: O(n) per signal.
     """
 
+    one_dimensional = True
+
     def fit(self, clean: Signals, noisy: Signals) -> Callable[[Signals], Signals]:
         """Tunes the weight."""
         W = np.diff(np.eye(clean.shape[1]), axis=0)

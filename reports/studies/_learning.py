@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bench.aligned import Column, Table
 from bench.learning.curves import Point
+from bench.learning.outcome import NOISY
 from reports import log_axis
 from reports.rounding import ABSENT, plain
 from reports.study import StudyFigure
@@ -169,16 +170,21 @@ def psnr_table(groups: Sequence[Group]) -> Table:
         Column("validation loss"),
         *(Column(NAMES.get(name, name), "dB") for name in names),
     )
-    pairs = {(one.outcome.config.get("test") or {}).get("pairs") for group in groups for one in group.finished}
+    finished = [one.outcome for group in groups for one in group.finished]
+    pairs = {(one.config.get("test") or {}).get("pairs") for one in finished}
+    peaks = sorted({one.config.get("readings", {}).get("psnr_peak", 1.0) for one in finished if one.psnr})
+    others = sorted({one.measurement for one in finished} - {"", NOISY})
     return Table(
         "PSNR on held-out signals, losses and times",
         columns,
         tuple(_row(group, names) for group in groups),
         (
-            "PSNR: mean over the test signals; ± is the standard deviation over seeds of the data, where there are "
+            f"PSNR of what is reconstructed, at peak {' and '.join(f'{peak:g}' for peak in peaks) or 1}: mean over the "
+            "test signals; ± is the standard deviation over seeds of the data, where there are "
             f"several. Test signals for each seed: {', '.join(str(count) for count in pairs if count) or 'none'}.",
             "Denoisers are fitted to training pairs, the first 1000 at most; learned W is as it is after the last "
             "epoch. Time: of one training, on the machine below, its validation included.",
+            *(f"Where y is {other}, no PSNR is given of it." for other in others),
         ),
     )
 
