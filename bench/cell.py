@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bench.config import located
 from bench.record import variant_name
 
 
@@ -26,6 +27,13 @@ class Instance:
     theta_size: int
     pairs: int
     sha256: str
+    home: str = ""
+    """The folder that paths among the parameters start from."""
+
+    @property
+    def located(self) -> dict[str, Any]:
+        """The parameters to build it from, wherever the process works."""
+        return located(self.parameters, Path(self.home))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import inspect
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -28,6 +29,36 @@ def device_name(text: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
         raise ValueError(f"there is no device '{text}': write cpu, cuda, or cuda:1 for the second GPU")
     return text
+
+
+PATHS = ("folder", "files")
+"""Settings, of families and of denoisers, that are paths."""
+
+
+def _absolute(text: str) -> str:
+    if not Path(text).is_absolute():
+        raise ValueError(f"'{text}' is not absolute: leave it out, and paths start from the configuration's own folder")
+    return text
+
+
+RelativeTo = Annotated[str, pydantic.AfterValidator(_absolute)] | None
+"""The folder that a configuration's relative paths start from; left out, its own. A run's copy of one names it."""
+
+
+def home_of(relative_to: object, file: Path) -> Path:
+    """The folder that relative paths of that configuration start from; what is no path is refused elsewhere."""
+    return Path(relative_to) if isinstance(relative_to, str) else file.resolve().parent
+
+
+def located(settings: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    """With their paths absolute, to build from; records have the settings as they were written."""
+
+    def from_home(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [*map(from_home, value)]
+        return str(home / value) if isinstance(value, str) else value  # what is no path is refused elsewhere
+
+    return {name: from_home(value) if name in PATHS else value for name, value in settings.items()}
 
 
 Device = Annotated[str, pydantic.AfterValidator(device_name)]
@@ -128,8 +159,9 @@ class Config(Table):
     title: str = ""
     study: str | None = None
     """The file of `reports/studies/` that makes a page of the records."""
+    relative_to: RelativeTo = None
     plugins: tuple[str, ...] = ()
-    """Third parties' files, relative to the configuration's folder."""
+    """Third parties' files."""
     problem: Annotated[tuple[ProblemEntry, ...], pydantic.Field(min_length=1)]
     method: Annotated[tuple[MethodEntry, ...], pydantic.Field(min_length=1)]
     measure: Measure = Measure()

@@ -154,7 +154,7 @@ def _outcome(run: Run, training: Training, ended: Status, judge: Judge, out: Pat
         run=run.name,
         settings=run.settings,
         config=_told(run),
-        problem=experiment.training.parameters,
+        problem={**experiment.training.parameters, **_written_paths(run)},
         status="finished" if finished else "failed",
         message=message,
         epochs=position.epoch,
@@ -167,6 +167,11 @@ def _outcome(run: Run, training: Training, ended: Status, judge: Judge, out: Pat
         measurement=str(experiment.test.pairs.measurement) if experiment.test and finished else "",
         failed_denoisers=failed,
     )
+
+
+def _written_paths(run: Run) -> dict[str, Any]:
+    """As the configuration has them, not where they lie on this machine."""
+    return {name: value for name, value in run.config.problem.settings.items() if name in config.PATHS}
 
 
 def _done_words(outcome: Outcome) -> str:

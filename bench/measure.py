@@ -177,7 +177,7 @@ def _job(role: str, cell: Cell, settings: Measure, catalogue: Catalogue, more: d
         "method_key": cell.method,
         "method_parameters": cell.method_parameters,
         "family": cell.instance.family,
-        "problem_parameters": cell.instance.parameters,
+        "problem_parameters": cell.instance.located,
         "chunks": [(chunk.start, chunk.stop) for chunk in cell.chunks],
         "device": cell.device,
         "dtype": cell.dtype,

@@ -13,7 +13,7 @@ import torch
 from bench.axes import axes
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
 from bench.cell import Cell, Instance
-from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, parse, validated
+from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, home_of, located, parse, validated
 from bench.measure import record_of
 from bench.record import Status
 from problems.contract import input_sha256, theta_size
@@ -55,11 +55,11 @@ def expand(config: Config, catalogue: Catalogue, file: str, devices: Sequence[st
     Builds every problem once, to know its sizes and that it can be built. Raises ConfigError.
     """
     _check_labels(config, file)
-    measure = config.measure
+    measure, home = config.measure, home_of(config.relative_to, Path(file))
     methods = [(entry, _variants(entry, catalogue, file, at)) for at, entry in enumerate(config.method)]
     cells: dict[str, Cell] = {}
     for at, problem in enumerate(config.problem):
-        for instance in _instances(problem, catalogue, file, f"problem[{at}]"):
+        for instance in _instances(problem, catalogue, file, f"problem[{at}]", home):
             settings = (problem.batch, devices or measure.device, measure.dtype, measure.threads)
             for batch, device, dtype, threads in itertools.product(*settings):
                 for entry, variants in methods:
@@ -151,7 +151,7 @@ def _variants(entry: MethodEntry, catalogue: Catalogue, file: str, at: int) -> l
     return [instance.model_dump(mode="json", exclude_unset=True) for instance in chosen]
 
 
-def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str) -> Iterator[Instance]:
+def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str, home: Path) -> Iterator[Instance]:
     try:
         family = catalogue.problem(entry.family)
     except NoSuchKeyError as error:
@@ -159,7 +159,7 @@ def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str) 
     for values in axes(entry.settings, file, path):
         settings = validated(family.settings_type, values, file, path, ProblemEntry)
         try:
-            problem = family.build(settings)
+            problem = family.build(family.settings_type.model_validate(located(values, home)))
         except Exception as error:  # of a third party's family, too
             text = " ".join(str(error).split())
             raise ConfigError(f"{file}: {path}: {entry.family} cannot be built: {text}") from None
@@ -178,6 +178,7 @@ def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str) 
             theta_size=theta_size(problem),
             pairs=pairs,
             sha256=input_sha256(problem),
+            home=str(home),
         )
 
 
@@ -200,5 +201,6 @@ def with_plugins(config: Config, catalogue: Catalogue) -> Config:
 
 
 def plugin_files(config: Config, config_path: Path, extra: Iterable[Path]) -> list[Path]:
-    """The plug-ins of the configuration, relative to its folder, and those of the command line."""
-    return [*(config_path.parent / file for file in config.plugins), *extra]
+    """The plug-ins of the configuration and those of the command line."""
+    home = home_of(config.relative_to, config_path)
+    return [*(home / file for file in config.plugins), *extra]

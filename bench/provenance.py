@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import config
 from bench.whole_file import copy_whole, write_whole
 
 FOLDER = "environments"
@@ -30,10 +31,35 @@ GROUND = (
 
 
 def copy_config(config_path: Path, folder: Path) -> None:
-    """To the file of that name which every folder has, unless it is this very file."""
+    """To the file of that name which every folder has, unless it is this very file.
+
+    Where it holds relative paths, the copy begins with the folder that they start from.
+    """
     copied = folder / "config.toml"
-    if config_path.resolve() != copied.resolve():
+    if config_path.resolve() == copied.resolve():
+        return
+    document = config.read(config_path)
+    if "relative_to" in document or not _has_relative_paths(document):
         copy_whole(config_path, copied)
+        return
+    home = json.dumps(str(config.home_of(None, config_path)), ensure_ascii=False)
+    write_whole(copied, f"relative_to = {home}\n{config_path.read_text(encoding='utf-8-sig')}")
+
+
+def _has_relative_paths(value: Any) -> bool:
+    """Wherever they stand: `plugins` at the top, the others in tables, and in lists of them."""
+    if isinstance(value, list):
+        return any(map(_has_relative_paths, value))
+    if not isinstance(value, dict):
+        return False
+    named = [value[name] for name in (*config.PATHS, "plugins") if name in value]
+    return any(map(_is_relative, named)) or any(map(_has_relative_paths, value.values()))
+
+
+def _is_relative(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_relative, value))
+    return isinstance(value, str) and not Path(value).is_absolute()
 
 
 def name_of(environment: Mapping[str, Any]) -> str:

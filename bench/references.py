@@ -73,7 +73,7 @@ class References:
         payload = {
             "catalogue": self._catalogue.to_json(),
             "family": instance.family,
-            "problem_parameters": instance.parameters,
+            "problem_parameters": instance.located,
             "pairs": [(pair, kind) for _, pair, kind in keys],
             "seed": SEED,
             "folders": [str(folder) for folder in self._folders],

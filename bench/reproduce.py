@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import journal, output, provenance
+from bench import config, journal, output, provenance
 from bench.aligned import Column, Table
 from bench.progress import Watcher
 from bench.record import Record
@@ -60,11 +60,19 @@ def measure_again(record: Record, folder: Path, watcher: Watcher) -> tuple[Recor
     }
     measure = document.setdefault("measure", {})
     measure |= {"device": record.device, "dtype": record.dtype, "threads": record.threads}
+    document |= _home(folder)
     plugins = sorted((folder / "plugins").glob("*.py"))
     with tempfile.TemporaryDirectory(prefix="hypergrad-reproduce-") as out:
         request = Request(document, folder / "config.toml", Path(out), plugins=plugins, only=f"method={record.method}")
         (again,) = run(request, watcher)
         return again, output.read(request.out, again.cell_id)
+
+
+def _home(folder: Path) -> dict[str, Any]:
+    """Where the paths of the run's configuration start, which the record has as they were written."""
+    path = folder / "config.toml"
+    relative_to = config.read(path).get("relative_to") if path.exists() else None
+    return {} if relative_to is None else {"relative_to": relative_to}
 
 
 def _written(value: Any) -> Any:

@@ -60,11 +60,18 @@ class Request:
     slurm: SlurmOptions | None = None
     """Where the cells are measured by Slurm's jobs instead of this machine."""
 
+    @property
+    def home(self) -> Path:
+        """The folder that the configuration's relative paths start from."""
+        return config.home_of(self.document.get("relative_to"), self.config_path)
+
     def key(self) -> str:
         """The same where the same cells would follow: of the configuration, the options and the source."""
         files = [file for folder in SOURCES for file in sorted((ROOT / folder).rglob("*.py"))]
-        plugins = [*self.plugins, *(self.config_path.parent / name for name in self.document.get("plugins", []))]
-        parts = [json.dumps([self.document, self.devices, self.only], sort_keys=True, default=str).encode()]
+        plugins = [*self.plugins, *(self.home / name for name in self.document.get("plugins", []))]
+        parts = [
+            json.dumps([self.document, str(self.home), self.devices, self.only], sort_keys=True, default=str).encode()
+        ]
         parts += [path.read_bytes() for path in [*files, *plugins] if path.is_file()]  # `plan` refuses one that is not
         return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 

@@ -11,7 +11,18 @@ import numpy as np
 import pydantic
 from jaxtyping import Float
 
-from bench.config import ONE_OR_MORE, ConfigError, Count, Entry, Table, validated
+from bench.config import (
+    ONE_OR_MORE,
+    PATHS,
+    ConfigError,
+    Count,
+    Entry,
+    RelativeTo,
+    Table,
+    home_of,
+    located,
+    validated,
+)
 from methods.denoisers.contract import PictureDenoiser
 from problems import images
 from problems.registry import UnknownKey, keys, load, nearest
@@ -56,6 +67,7 @@ class DenoiseConfig(Table):
     title: str = ""
     study: str | None = None
     """The file of `reports/studies/` that judges the scores."""
+    relative_to: RelativeTo = None
     threads: Count | None = None
     sigma: Annotated[tuple[Sigma, ...], ONE_OR_MORE, pydantic.Field(min_length=1)] = (25.5, 38.25)
     """Of the noise, grey values being 0 to 255."""
@@ -73,10 +85,12 @@ class Candidate:
     key: str
     denoiser: PictureDenoiser
     tuned: dict[str, Any]
+    written: dict[str, Any]
+    """Its paths as the configuration has them."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        return self.denoiser.model_dump(mode="json")
+        return {**self.denoiser.model_dump(mode="json"), **self.written}
 
 
 @dataclass(frozen=True)
@@ -105,15 +119,17 @@ def _studies() -> list[str]:
 
 def resolve(config: DenoiseConfig, file: Path, folder: str | None) -> Experiment:
     """With the pictures read, those of `folder` where it is given. Raises ConfigError."""
-    candidates = [each for index, entry in enumerate(config.denoiser) for each in _candidates(entry, index, str(file))]
+    home = home_of(config.relative_to, file)
+    candidates = [each for index, entry in enumerate(config.denoiser) for each in _candidates(entry, index, file, home)]
     labels = [entry.label or entry.key for entry in config.denoiser]
     for index, label in enumerate(labels):
         if label in labels[:index]:
             raise ConfigError(f"{file}: denoiser[{index}].label: '{label}' is another's: give each its own label")
-    return Experiment(config, _pictures(config.pictures, str(file), folder), tuple(candidates))
+    where = folder or located(config.pictures.model_dump(include={"folder"}), home)["folder"]
+    return Experiment(config, _pictures(config.pictures, str(file), where), tuple(candidates))
 
 
-def _candidates(entry: DenoiserEntry, index: int, file: str) -> list[Candidate]:
+def _candidates(entry: DenoiserEntry, index: int, file: Path, home: Path) -> list[Candidate]:
     place = f"denoiser[{index}]"
     try:
         kind = load(PACKAGE, entry.key, PictureDenoiser)
@@ -126,8 +142,10 @@ def _candidates(entry: DenoiserEntry, index: int, file: str) -> list[Candidate]:
     found = []
     for values in itertools.product(*entry.tune.values()):
         tuned = dict(zip(entry.tune, values, strict=True))
-        denoiser = validated(kind, {**entry.settings, **tuned}, file, place, DenoiserEntry)
-        found.append(Candidate(entry.label or entry.key, entry.key, denoiser, tuned))
+        given = {**entry.settings, **tuned}
+        denoiser = validated(kind, located(given, home), str(file), place, DenoiserEntry)
+        written = {name: given[name] for name in PATHS if name in given}
+        found.append(Candidate(entry.label or entry.key, entry.key, denoiser, tuned, written))
     return found
 
 
@@ -139,8 +157,7 @@ def _is_for_pictures(key: str) -> bool:
     return True
 
 
-def _pictures(given: Pictures, file: str, folder: str | None) -> dict[str, Float[np.ndarray, "height width"]]:
-    where = folder or given.folder
+def _pictures(given: Pictures, file: str, where: str | None) -> dict[str, Float[np.ndarray, "height width"]]:
     try:
         names = given.names or images.names(where)
         found = {name: images.picture(name, where) for name in names[: given.limit]}

@@ -11,7 +11,20 @@ import pydantic
 import torch
 
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
-from bench.config import ONE_OR_MORE, ConfigError, Count, Device, Dtype, Entry, Seconds, Table, validated
+from bench.config import (
+    ONE_OR_MORE,
+    ConfigError,
+    Count,
+    Device,
+    Dtype,
+    Entry,
+    RelativeTo,
+    Seconds,
+    Table,
+    home_of,
+    located,
+    validated,
+)
 from bench.learning.held_out import HeldOut, Seen, held_out
 from bench.learning.pairs import comparable
 from bench.learning.ranks import local_device
@@ -21,7 +34,7 @@ from methods.learners.contract import Learner, learner_class
 from problems.contract import Problem
 from problems.registry import UnknownKey, keys, nearest
 
-HOW_IT_RUNS = frozenset({"title", "study", "plugins", "threads", "checkpoint_seconds", "test"})
+HOW_IT_RUNS = frozenset({"title", "study", "relative_to", "plugins", "threads", "checkpoint_seconds", "test"})
 """Keys that a run may be continued under another value of."""
 
 STUDIES = "learn_"
@@ -92,8 +105,9 @@ class LearnConfig(Table):
     title: str = ""
     study: str | None = None
     """The file of `reports/studies/` whose page `report` makes: one that starts with `learn_`."""
+    relative_to: RelativeTo = None
     plugins: tuple[str, ...] = ()
-    """Third parties' files, relative to the configuration's folder."""
+    """Third parties' files."""
     epochs: Count = 750
     batch: Count = 100
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
@@ -149,7 +163,7 @@ def resolve(config: LearnConfig, file: Path, plugins: Sequence[Path]) -> Experim
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"{file}: device: there is no {device} here: {torch.cuda.device_count()} GPUs were found")
     try:
-        catalogue = Catalogue.of([*(file.parent / name for name in config.plugins), *plugins])
+        catalogue = Catalogue.of([*(home_of(config.relative_to, file) / name for name in config.plugins), *plugins])
     except PluginError as error:
         raise ConfigError(f"{file}: {error}") from None
     training, validation = _problems(config, catalogue, str(file), device)
@@ -169,7 +183,8 @@ def _problems(
         family = catalogue.problem(config.problem.family)
     except NoSuchKeyError as error:
         raise ConfigError(f"{file}: problem.family: {error}") from None
-    settings: Any = validated(family.settings_type, config.problem.settings, file, "problem", ProblemTable)
+    validated(family.settings_type, config.problem.settings, file, "problem", ProblemTable)
+    settings: Any = _settings(config, family, Path(file))
     pairs = settings.pairs
     if config.batch > pairs:
         raise ConfigError(f"{file}: batch: {config.batch} is more than problem.pairs = {pairs}: use {pairs} or less")
@@ -191,13 +206,17 @@ def _problems(
     return built.subset(slice(0, pairs)), validation
 
 
+def _settings(config: LearnConfig, family: type[Problem], file: Path) -> Any:
+    return family.settings_type.model_validate(located(config.problem.settings, home_of(config.relative_to, file)))
+
+
 def _test(
     config: LearnConfig, catalogue: Catalogue, built: tuple[Problem, Problem | None], method: Method, file: Path
 ) -> HeldOut | None:
     if config.test is None:
         return None
     family = catalogue.problem(config.problem.family)
-    settings = family.settings_type.model_validate(config.problem.settings)
+    settings = _settings(config, family, file)
     seen = Seen(config.problem.family, family, settings, tuple(part for part in built if part is not None))
     given = config.test
     return held_out(seen, method, given.pairs, given.seed_shift, given.denoisers, config.batch, file)
