@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,9 +150,16 @@ def _learned(experiment: Experiment) -> list[Learned]:
     found = []
     for file in dict.fromkeys(files):
         with np.load(file, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"])) if "about" in stored else {}
-            found.append(Learned(file, str(about.get("problem", {}).get("picture", "")), stored["W"]))
+            found.append(Learned(file, _picture_of(stored), stored["W"]))
     return found
+
+
+def _picture_of(stored: Mapping[str, np.ndarray]) -> str:
+    """That a transform was learned on; empty where its file does not say, or says it otherwise than `learn` does."""
+    try:
+        return str(json.loads(str(stored["about"]))["problem"]["picture"])
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def _save_image(picture: Picture, path: Path) -> None:

@@ -78,8 +78,11 @@ def _read(file: Path) -> Float[np.ndarray, "k n"]:
         raise ValueError(f"there is no {file}: `python -m bench learn CONFIG --out FOLDER` makes one for each training")
     try:
         with np.load(file, allow_pickle=False) as stored:
-            return np.asarray(stored["W"], dtype=np.float64)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{file} holds no transform W: point it at the theta.npz of a learn folder ({error})"
-        ) from None
+            W = np.asarray(stored["W"])
+    except Exception as error:  # numpy and zipfile raise anything on a file that is damaged, or no archive
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{file} holds no transform W: point it at the theta.npz of a learn folder ({why})") from None
+    if W.ndim != 2 or not W.size or W.dtype.kind not in "fiu" or not np.isfinite(W).all():
+        has = f"{W.dtype} of shape {W.shape}"
+        raise ValueError(f"{file}: W must be a matrix of finite numbers, one row at least; it is {has}")
+    return W.astype(np.float64)
