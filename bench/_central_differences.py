@@ -112,7 +112,7 @@ def central_sweep(problem: Problem, theta: Theta, path: Path, direction: Entries
     steps, quotients, extrapolated, roundings = (list[float]() for _ in range(4))
     in_a_row, window = 0, slice(0, 0)
     h, value, bar = first, 0.0, np.inf
-    while h >= SMALLEST * first:
+    while SMALLEST * first <= h < np.inf:
         ahead, behind = (moved(theta, side * h * direction) for side in (1.0, -1.0))
         dx_ahead, dx_behind = path.follow(ahead), path.follow(behind)
         if dx_ahead is None or dx_behind is None:

@@ -16,7 +16,7 @@ from bench.cell import Cell, Instance
 from bench.config import Config, ConfigError, MethodEntry, ProblemEntry, home_of, located, parse, validated
 from bench.measure import record_of
 from bench.record import Status
-from problems.contract import input_sha256, theta_size
+from problems.contract import Problem, input_sha256, theta_size
 from problems.registry import nearest
 
 
@@ -163,6 +163,7 @@ def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str, 
         except Exception as error:  # of a third party's family, too
             text = " ".join(str(error).split())
             raise ConfigError(f"{file}: {path}: {entry.family} cannot be built: {text}") from None
+        _check_finite(problem, file, path)
         pairs = problem.batch
         for batch in entry.batch:
             if pairs % batch:
@@ -180,6 +181,13 @@ def _instances(entry: ProblemEntry, catalogue: Catalogue, file: str, path: str, 
             sha256=input_sha256(problem),
             home=str(home),
         )
+
+
+def _check_finite(problem: Problem, file: str, path: str) -> None:
+    """Settings may be finite and what is built from them not. Raises ConfigError."""
+    for name, tensor in {**problem.tensors(), **problem.theta0()}.items():
+        if tensor.dtype.is_floating_point and not bool(tensor.isfinite().all()):
+            raise ConfigError(f"{file}: {path}: {name} has entries that are not finite: choose smaller settings")
 
 
 def with_plugins(config: Config, catalogue: Catalogue) -> Config:

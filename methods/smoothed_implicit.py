@@ -82,6 +82,9 @@ class SmoothedImplicit(Method):
     def solve(self, prepared: Prepared, theta: Theta, warm: Solution | None = None) -> Solution:
         with torch.no_grad():
             system = self._system(prepared.problem, theta)
+            if not bool(system.F_0.isfinite().all() and system.Ky.isfinite().all()):
+                nowhere = torch.full_like(system.F_0, torch.nan)  # no path leads anywhere
+                return Solution(nowhere, system.maps.K.matvec(nowhere), 0, False, system)
             start = None if warm is None or warm.u is None else _Found(warm.x, warm.u, 0, False)
             search = self._newton if self.solve_by == "newton" else self._accelerated_gradient
             found = search(system, start)
@@ -157,7 +160,7 @@ class SmoothedImplicit(Method):
         path = _Found(origin, system.maps.K.matvec(origin), 0, False)
         delta = scale
         while True:
-            if delta <= near:
+            if delta <= near or steps >= self.max_steps:
                 found = self._steps(system, goal, path, self.tolerance, sharp, self.max_steps - steps)
                 steps += found.steps
                 if found.converged or steps >= self.max_steps or delta < SHARPEST * scale:

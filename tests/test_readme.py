@@ -6,6 +6,8 @@ from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
+
 from bench.denoising.score import read_folder
 from bench.record import Status, read_journal
 from reports import denoised_page, trainings, trainings_page
@@ -19,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_your_method_as_a_row(tmp_path):
-    """The plug-in of the README joins by its path alone, and its error, that of a truncated gradient, is seen."""
+    """The plug-in of the README joins by its path alone, and is as exact as the text below it says."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "my_layer.py").write_text(code)
     (line,) = [line for line in README.splitlines() if "--plugin my_layer.py" in line]
@@ -30,7 +32,27 @@ def test_your_method_as_a_row(tmp_path):
     assert done.exit_code == 0, done.output
     records = read_journal(run)
     assert [record.method for record in records] == ["my_layer"] * 2
-    assert all(record.status is Status.OK and record.error_relative > 1e-3 for record in records)
+    assert all(record.status is Status.OK and record.accuracy == "right" for record in records)
+    (most,) = re.findall(r"Its errors there are below (\S+),", README)
+    for record in records:
+        assert record.error_relative <= record.reference_error_relative < float(most)
+        assert abs(record.best_scalar - 1.0) < float(most)
+
+
+def test_your_method_with_its_certificate_held_fixed_is_wrong_as_it_says(tmp_path):
+    """The slip that the README names: u taken as a constant."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    line = "        u0 = torch.linalg.solve(W[zero] @ W[zero].T, W[zero] @ r)\n"
+    assert line in code
+    (tmp_path / "my_layer.py").write_text(code.replace(line, "        u0 = solution.u[0, zero]\n"))
+    run = tmp_path / "run"
+    config = CONFIGS / "smoke.toml"
+    choice = ("--only", "method=my_layer", "--plugin", tmp_path / "my_layer.py")
+    assert bench("run", config, *choice, "--out", run).exit_code == 0
+    (percent,) = re.findall(r"`wrong` by (\d+) %", README)
+    records = read_journal(run)
+    assert [record.accuracy for record in records] == ["wrong"] * 2
+    assert max(record.error_relative for record in records) == pytest.approx(float(percent) / 100, abs=0.01)
 
 
 def test_its_two_commands_name_environments_that_exist():

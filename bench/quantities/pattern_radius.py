@@ -140,7 +140,7 @@ def change_by_experiment(pair: Problem, W: Float[torch.Tensor, "k n"], V: Float[
     near, far = 0.0, NEAREST * size
     while not changed(far):
         near, far = far, GROWTH * far
-        if near > FARTHEST * size:
+        if not near <= FARTHEST * size < math.inf:
             return math.inf
     for _ in range(BISECTIONS):
         middle = 0.5 * (near + far)

@@ -56,8 +56,11 @@ def jacobian_product(problem: Problem, theta: Theta) -> Rows:
 def factorised(matrix: Float[Tensor, "n n"], problem: Problem) -> Rows:
     """r -> matrix^{-1} r from one factorisation: Cholesky's for a minimisation, LU otherwise; n^3/3 or 2n^3/3.
 
-    Raises torch.linalg.LinAlgError where the matrix is not positive definite, or singular.
+    Raises torch.linalg.LinAlgError where the matrix is not positive definite, or singular; of one that is not finite,
+    the inverse is NaN.
     """
+    if not bool(matrix.isfinite().all()):
+        return lambda r: torch.nan * r
     if Structure.MINIMISATION in problem.structure:
         lower = torch.linalg.cholesky(matrix)
         return lambda r: torch.cholesky_solve(r.T, lower).T
