@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
-from bench import config, environment
+from bench import config, environment, output
 from bench.denoising.config import Candidate, DenoiseConfig, Experiment, parse, resolve
 from bench.denoising.score import (
     ASKED,
@@ -96,7 +96,9 @@ class _Task:
             if not np.isfinite(x).all():
                 raise ArithmeticError("the picture has values that are not finite")
         except Exception as error:  # one that fails costs one score
-            return replace(self.score, message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+            output.keep(out, self.score.id, [(self.score.key, output.traceback_of(error))])
+            return replace(self.score, message=output.said(error))
+        output.keep(out, self.score.id, [])
         seconds = time.perf_counter() - started
         image = f"{IMAGES}/{self.score.id}.png" if self.is_shown else ""
         if image:

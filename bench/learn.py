@@ -132,7 +132,7 @@ def _trained(
         except TrainingError as error:
             if training.position.done < training.experiment.training.batch:  # one without its validation is done again
                 folder.save()
-            folder.write_status(Status.FAILED, str(error))
+            folder.write_failure(error)
             print_line(progress, f"error: {error}")
             return Status.FAILED
         folder.write_status(status)

@@ -203,7 +203,7 @@ def _bar(what: str, done: int, total: int, beside: str) -> Table:
 
 
 def outcome(record: Record) -> str:
-    """`ok, solve 1.2e-04 s, gradient 3.1e-05 s, error 2.0e-14`; where it is not ok, its status and message."""
+    """`ok, solve 1.2e-04 s, gradient 3.1e-05 s, error 2.0e-14, right`; where it is not ok, its status and message."""
     words = [str(record.status)]
     words += [record.message] if record.message else []
     measured = (
@@ -212,7 +212,7 @@ def outcome(record: Record) -> str:
         ("error", record.error_relative, ""),
     )
     words += [f"{name} {value:.1e}{unit}" for name, value, unit in measured if value is not None]
-    return ", ".join(words)
+    return ", ".join([*words, str(record.accuracy)] if record.error_relative is not None else words)
 
 
 class _Ticker:

@@ -74,7 +74,7 @@ class Correctness(enum.StrEnum):
     """Up to INEXACT_BELOW: a descent direction as good as the exact one, such as that of a smoothed problem."""
     WRONG = "wrong"
     UNKNOWN = "unknown"
-    """There is no reference, or no gradient to hold against it."""
+    """There is no reference, or one that cannot tell, or no gradient to hold against it."""
 
 
 RIGHT_BELOW = {"float64": 1e-6, "float32": 1e-3}
@@ -95,13 +95,13 @@ def correctness(numbers: dict[str, Any]) -> Correctness:
     """
     if OVERFLOW in numbers.get("flags", ()):
         return Correctness.WRONG
-    error, bar = numbers.get("error_relative"), numbers.get("reference_error_relative")
-    if error is None and numbers.get("reference_norm") is not None:
-        error, bar = numbers.get("error_max_abs"), numbers.get("reference_error_max_abs")
-    outside = numbers.get("error_outside_interval")
-    excess = [error if error is None or error > (bar or 0.0) else 0.0, outside]
+    error, bar = numbers.get("error_relative"), numbers.get("reference_error_relative") or 0.0
+    if numbers.get("reference_norm") is not None and (error is None or bar >= 1.0):
+        error, bar = numbers.get("error_max_abs"), numbers.get("reference_error_max_abs") or 0.0
+    within = error is not None and error <= bar
+    excess = [0.0 if within else error, numbers.get("error_outside_interval")]
     known = [each for each in excess if each is not None]
-    if not known:
+    if not known or (within and bar > INEXACT_BELOW):
         return Correctness.UNKNOWN
     if max(known) <= RIGHT_BELOW.get(numbers["dtype"], RIGHT_BELOW["float64"]):
         return Correctness.RIGHT

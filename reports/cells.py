@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.record import TIMING_FLAGS, Record, Status
+from bench.record import TIMING_FLAGS, Correctness, Record, Status
 from reports.published import has_zero_gradient
 from reports.rounding import ABSENT, angle_bar, error, with_spread
 
@@ -55,5 +55,6 @@ def angle(record: Record) -> str:
 
 
 def status(record: Record) -> str:
-    """`ok`, or the word for the failure, followed by the flags."""
-    return ", ".join([str(record.status), *record.flags])
+    """`ok`, or the word for the failure, followed by that for its accuracy, where there is a result, and the flags."""
+    accuracy = [] if record.accuracy is Correctness.UNKNOWN and record.status != Status.OK else [str(record.accuracy)]
+    return ", ".join([str(record.status), *accuracy, *record.flags])

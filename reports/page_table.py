@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.aligned import Column
-from bench.record import Record
+from bench.record import Correctness, Record
 from reports.cells import has_result
 from reports.changes import Changes
 from reports.content import Content
@@ -94,12 +94,19 @@ def cell_table(content: Content) -> PageTable:
             "n": [str(record.n) for record in records],
             "device": [f"{record.device}, {record.dtype}" for record in records],
             "status": [str(record.status) for record in records],
+            "accuracy": [str(record.accuracy) for record in records],
         },
         details=_details(records, group_of),
-        tones=["good" if record.status == "ok" else "" if has_result(record) else "bad" for record in records],
-        toned=frozenset({"status, flags"}),
+        tones=[_tone(record) for record in records],
+        toned=frozenset({"status, accuracy, flags"}),
         command=[record.reproduce for record in records],
     )
+
+
+def _tone(record: Record) -> str:
+    if not has_result(record) or record.accuracy is Correctness.WRONG:
+        return "bad"
+    return "good" if record.status == "ok" and record.accuracy is Correctness.RIGHT else ""
 
 
 def _values(column: Column, records: Sequence[Record]) -> tuple[float | None, ...] | None:
@@ -111,6 +118,8 @@ def _details(records: Sequence[Record], group_of: Mapping[int, Group]) -> dict[s
         "instance": [group_of[id(record)].heading for record in records],
         "message": [record.message for record in records],
         "flags": [", ".join(record.flags) for record in records],
+        "factor to the reference": [scientific(best) if (best := record.best_scalar) else "" for record in records],
+        "printed": [record.output_tail or "" for record in records],
         "reference": [_reference(record) for record in records],
         "margins to a kink": [_margins(record) for record in records],
         "iterations": [plain(record.iterations) if record.iterations else "" for record in records],

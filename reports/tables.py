@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench.aligned import Column, Table
-from bench.record import TIMING_FLAGS, Record
+from bench.record import INEXACT_BELOW, RIGHT_BELOW, TIMING_FLAGS, Record
 from reports.cells import FLAGGED, angle, largest_error, memory, relative_error, status, time
 from reports.instances import Group
 from reports.published import has_zero_gradient
@@ -55,7 +55,7 @@ def main_columns(records: Sequence[Record], label: Cell) -> list[tuple[Column, C
         (Column("max abs error", field="error_max_abs"), largest_error),
         (Column("angle", "degrees", field="error_angle_degrees"), angle),
         (Column("KKT residual", field="kkt_residual"), lambda record: scientific(record.kkt_residual)),
-        (Column("status, flags", numeric=False), status),
+        (Column("status, accuracy, flags", numeric=False), status),
     ]
 
 
@@ -63,11 +63,18 @@ def _notes(group: Group) -> tuple[str, ...]:
     return (
         f"Times and memory: of one call ({group.calls}), median ± median absolute deviation. "
         "Errors: over the pairs that the reference covers; max abs and angle over those with all coordinates.",
-        f"Reference: {_references(group)}.",
+        f"Reference: {_references(group)}. {_thresholds(group.records)}",
         *_zero_note(group),
         *_kink_note(group),
         *flag_note(group.records),
     )
+
+
+def _thresholds(records: Iterable[Record]) -> str:
+    """What the words of accuracy mean, for the dtypes of these records."""
+    right = [f"{scientific(RIGHT_BELOW[dtype], 1)} ({dtype})" for dtype in sorted({record.dtype for record in records})]
+    up_to = f"{' or '.join(right)}, inexact up to {scientific(INEXACT_BELOW, 1)}, wrong above"
+    return f"Accuracy: right within the bar or up to {up_to}."
 
 
 def _references(group: Group) -> str:

@@ -1,10 +1,14 @@
 """How a gradient is scored where the loss has kinks, and how exact the exact methods are."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench.accuracy import compare
 from bench.extended_precision import gradient_in_extended_precision
+from bench.record import Record, correctness
 from bench.reference import Reference, failed
 from methods.active_set_adjoint import ActiveSetAdjoint
 from methods.blorc import Blorc
@@ -97,3 +101,43 @@ def test_exact_methods_against_fifty_digits(settings):
         theta = problem.theta0()
         gradient = method.hypergradient(prepared, theta, method.solve(prepared, theta))["W"].numpy().ravel()
         assert np.linalg.norm(gradient - truth) <= 1e-13 * np.linalg.norm(truth), type(method).__name__
+
+
+@pytest.mark.parametrize(
+    ("numbers", "word"),
+    [
+        ({}, "unknown"),
+        ({"error_relative": 1e-15, "reference_error_relative": 1e-14}, "right"),
+        ({"error_relative": 0.5, "reference_error_relative": 0.6}, "unknown"),  # such a reference cannot tell
+        ({"error_relative": 1e-6}, "right"),
+        ({"error_relative": 1.1e-6}, "inexact"),
+        ({"error_relative": 1e-3, "dtype": "float32"}, "right"),
+        ({"error_relative": 1e-2}, "inexact"),
+        ({"error_relative": 1.1e-2}, "wrong"),
+        ({"error_relative": 0.0, "error_outside_interval": 0.5}, "wrong"),
+        ({"error_outside_interval": 0.0}, "right"),
+        ({"reference_norm": 0.0, "error_max_abs": 3.0}, "wrong"),
+        ({"reference_norm": 0.0, "error_max_abs": 1e-14, "reference_error_max_abs": 1e-13}, "right"),
+        ({"reference_norm": 1e-14, "reference_error_relative": 30.0, "error_relative": 2.0}, "unknown"),
+        ({"flags": ["error_overflow"]}, "wrong"),
+    ],
+)
+def test_the_word_of_accuracy(numbers, word):
+    assert correctness({"dtype": "float64"} | numbers) == word
+
+
+def test_a_record_without_the_word_is_read_with_the_word_of_its_error():
+    """As those of runs of before are."""
+    (line, *_) = Path("results/reference_runs/table4-cpu/journal.jsonl").read_text().splitlines()
+    assert "accuracy" not in json.loads(line)
+    record = Record.from_line(line)
+    assert record.accuracy == correctness(record.model_dump())
+    assert Record.from_line(record.to_line()) == record
+
+
+def test_the_mean_of_a_batch_is_told_by_its_factor():
+    """G = R / 100: c = <G, R> / <G, G> = 100."""
+    R = np.array([3.0, -4.0])
+    found = compare(R[None] / 100.0, 1, [reference(R, R)])
+    assert found.best_scalar == pytest.approx(100.0, rel=1e-15)
+    assert found.error_relative == pytest.approx(0.99, rel=1e-15)

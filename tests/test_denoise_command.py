@@ -175,6 +175,9 @@ def test_a_denoiser_that_fails_is_a_row_with_a_word_and_is_tried_again(config: P
     report = (config.parent / "run" / "report" / "report.md").read_text()
     assert "ValueError: a picture of 8 x 8 has no patch of 9 x 9 pixels" in report
     assert "12 of 16 scores are there already" in command(config).stderr
+    kept = list((config.parent / "run" / "output").glob("*.txt"))
+    assert len(kept) == 4
+    assert all("patch_transform.py" in file.read_text() for file in kept)
 
 
 def test_a_folder_on_the_command_line_takes_the_place_of_the_configurations(config: Path, tmp_path: Path) -> None:

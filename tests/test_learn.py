@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -371,6 +372,8 @@ def test_a_backend_that_raises_ends_it_in_one_line(tmp_path: Path) -> None:
         1,
         "error: epoch 1, update 1: raises failed: KeyError: 'two\\nlines'\n",
     )
+    kept = (tmp_path / "run" / "output" / "training.txt").read_text()
+    assert re.search(r'raises\.py", line \d+, in hypergradient', kept)
 
 
 def test_a_backend_that_fails_in_the_validation_ends_it_in_one_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench import environment
+from bench import environment, output
 from bench.config import ConfigError
 from bench.learning import checkpoint
 from bench.learning.checkpoint import CHECKPOINT, THETA
@@ -26,6 +26,8 @@ from problems.contract import input_sha256
 
 SCHEMA = 1
 STATUS = "status.json"
+TRACEBACK = "training"
+"""What the file of `output/` is called."""
 
 
 class Status(enum.StrEnum):
@@ -75,6 +77,7 @@ class Folder:
         self._curves = self._closing.enter_context(Curves(self._path, self._training.position.epoch))
         self._last = next(reversed(read(self._path)), None)
         self.write_status(Status.RUNNING)
+        output.keep(self._path, TRACEBACK, [])
         return self
 
     def __exit__(
@@ -100,6 +103,12 @@ class Folder:
     def last(self) -> Point | None:
         """The newest point of the curves."""
         return self._last
+
+    def write_failure(self, error: Exception) -> None:
+        """The status, and where the backend raised an exception its traceback."""
+        if error.__cause__ is not None:
+            output.keep(self._path, TRACEBACK, [("traceback", output.traceback_of(error.__cause__))])
+        self.write_status(Status.FAILED, str(error))
 
     def write_status(self, status: Status, message: str = "") -> None:
         counts = self._training.position.counts

@@ -21,6 +21,7 @@ from bench.learning.curves import Point
 from bench.learning.pairs import Numbers, Pairs, psnr_db
 from bench.learning.ranks import Ranks
 from bench.learning.vector import Layout
+from bench.output import said
 from methods.learners.contract import State, Vector
 
 
@@ -186,13 +187,14 @@ class Training:
         try:
             loss, gradient = self.training.gradient(self._layout.split(theta), numbers)
             return self._layout.join(gradient), loss.detach().reshape(1).to(theta.dtype)
-        except Exception as error:  # of a third party's backend, too
+        except (Exception, SystemExit) as error:  # of a third party's backend, too
             self._failure = self._failed(error, self._place())
             return torch.full_like(theta, torch.nan), theta.new_full((1,), torch.nan)
 
-    def _failed(self, error: Exception, place: str) -> TrainingError:
-        text = " ".join(str(error).split())
-        return TrainingError(f"{place}: {self.experiment.config.backend.key} failed: {type(error).__name__}: {text}")
+    def _failed(self, error: BaseException, place: str) -> TrainingError:
+        failure = TrainingError(f"{place}: {self.experiment.config.backend.key} failed: {said(error)}")
+        failure.__cause__ = error  # for its traceback
+        return failure
 
     def _not_finite(self, what: str, theta: Vector) -> TrainingError:
         """A step too long and a backend at fault look the same but for theta."""
@@ -240,7 +242,7 @@ class Training:
         for batch in torch.split(self.ranks.share(numbers), self.experiment.config.batch):
             try:
                 pairs.solve(self.theta, batch)
-            except Exception as error:  # of a third party's backend, too
+            except (Exception, SystemExit) as error:  # of a third party's backend, too
                 raise self._failed(error, f"epoch {self.position.epoch + 1}, validation") from error
         pairs.exchange(self.ranks)
         return factor * float(pairs.problem.loss(pairs.x, self.theta)) / pairs.problem.batch

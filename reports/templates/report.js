@@ -137,7 +137,7 @@
         const { title, unit } = this.columns[index], words = this.text[index][number];
         return index === 0 ? `<b>${shown(words)}</b>` : `${shown(title)}: ${shown(words)}${unit && /\d/.test(words) ? ` ${unit}` : ""}`;
       };
-      const wanted = ["method", "n", "k", "gradient", "solve + gradient", "peak memory", "relative error", "status, flags"];
+      const wanted = ["method", "n", "k", "gradient", "solve + gradient", "peak memory", "relative error", "status, accuracy, flags"];
       return this.columns.map((column, index) => (wanted.includes(column.title) ? said(index) : null))
         .filter((line) => line !== null).join("<br>");
     }
