@@ -335,6 +335,14 @@ def transform_norm(problem: Problem, theta: Theta) -> float:
     return operator_norm(K.matvec, K.rmatvec, x)
 
 
+def adjoint_norm(problem: Problem, theta: Theta) -> float:
+    """||M(theta)||_2, from its products; a minimisation's is that of K."""
+    theta = {name: value.detach() for name, value in theta.items()}
+    like = next(iter(theta.values()))
+    M = problem.linearise(like.new_zeros((1, *problem.x_shape)), theta).M
+    return operator_norm(M.matvec, M.rmatvec, like.new_zeros((1, *problem.u_shape)))
+
+
 @dataclass(frozen=True)
 class Scales:
     """What residuals are relative to, one number per sample: the size of y, and that of K applied to it."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from methods.solvers._affine import constant, dual_origin
 from methods.solvers.contract import FirstOrder, Iteration, Point
-from methods.solvers.pdhg import resolvent
-from problems.contract import Problem, Structure, Theta, transform_norm
+from methods.solvers.pdhg import resolvent, steps
+from problems.contract import Problem, Structure, Theta
 
 
 class State(NamedTuple):
@@ -60,7 +60,7 @@ class BregmanPdhg(FirstOrder):
         u <- tanh(artanh(u) + sigma K x_bar),   x+ = (I + tau F)^{-1} (x - tau M u),   x_bar <- 2 x+ - x.
 
     Every step is smooth in theta, also on kinks, which is what it is unrolled for; the entropy is 1-strongly convex,
-    hence sigma tau ||K||^2 < 1 as in `pdhg`, and its costs. On the support u comes as near to its bound as
+    hence the steps are those of `pdhg`, and its costs. On the support u comes as near to its bound as
     e^(-2 sigma t |Kx|), the slower the smaller |Kx|, and v = artanh(u) grows without end: it is to be unrolled, and no
     equilibrium.
     """
@@ -69,8 +69,7 @@ class BregmanPdhg(FirstOrder):
     stationary: ClassVar[bool] = False
 
     ratio: Annotated[float, pydantic.Field(gt=0)] = 0.1
-    """tau ||K||, which is 1 / (sigma ||K||)."""
+    """tau ||M||, which is 1 / (sigma ||K||)."""
 
     def bind(self, problem: Problem, theta: Theta) -> BregmanPdhgIteration:
-        norm = transform_norm(problem, theta) or 1.0  # K = 0: any step will do
-        return BregmanPdhgIteration(problem, theta, self.ratio / norm, 1.0 / (self.ratio * norm))
+        return BregmanPdhgIteration(problem, theta, *steps(problem, theta, self.ratio))
