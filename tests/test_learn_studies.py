@@ -210,7 +210,7 @@ def test_a_backend_is_an_axis_and_may_go_on_from_a_solution_without_its_own_memo
 
 
 def test_a_failed_training_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
-    wild = TINY.replace('name = "as printed"', 'name = "wild"\nlearner = { rate = 1e300 }')
+    wild = TINY.replace('name = "as printed"', 'name = "wild"\nlearner = { rate = 1e308 }')
     result, out = learned(tmp_path, wild)
     assert result.exit_code == 1
     outcomes = read(out)
