@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import pydantic
 
+from bench.lines import foreign_schema
 from bench.record import TIMING_FLAGS, Record, Status
 from bench.whole_file import make_folder, write_whole
 
@@ -114,6 +115,8 @@ M = TypeVar("M", bound=Part)
 
 
 def _validated(model: type[M], document: dict[str, Any], path: Path) -> M:
+    if foreign := foreign_schema(document.get("schema"), (2,)):
+        raise BaselineError(f"{path}: not a baseline for this suite: {foreign}")
     try:
         return model.model_validate(document)
     except pydantic.ValidationError as error:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -27,15 +26,16 @@ from bench.denoising.score import (
     Learned,
     Score,
     keep_transforms,
-    read,
     read_folder,
+    read_scores,
 )
+from bench.lines import Lines, repair
 from bench.lock import held
 from bench.progress import print_line
 from bench.provenance import copy_config
 from bench.threads import cores, set_threads
 from bench.whole_file import whole, write_whole
-from methods.denoisers.patch_transform import PatchTransform
+from methods.denoisers.patch_transform import PatchTransform, picture_of, transform_of
 
 GREY = 255.0
 """What sigma is given in proportion to; grey values here are in [0, 1]."""
@@ -57,20 +57,21 @@ def denoise(config_path: Path, out: Path, pictures: str | None, progress: Consol
         (out / IMAGES).mkdir(exist_ok=True)
         copy_config(config_path, out)
         write_whole(out / "environment.json", json.dumps(environment.describe(), indent=2) + "\n")
-        write_whole(out / ASKED, "".join(task.score.to_line() for task in tasks))
+        write_whole(out / ASKED, "".join(f"{task.score.to_line()}\n" for task in tasks))
         keep_transforms(out, _learned(experiment))
-        done = read(out)
+        taken = read_scores(out / SCORES)
+        done = {score.id: score for score in taken.values}
         left = [task for task in tasks if task.score.id not in done or done[task.score.id].message]
         if len(left) < len(tasks):
             print_line(progress, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
-        lines = closing.enter_context(open(out / SCORES, "ab"))
-        _end_torn_line(lines)
+        repair(out / SCORES, taken)
+        lines = closing.enter_context(Lines(out / SCORES))
         for name, clean in experiment.pictures.items():
             _save_image(clean, out / IMAGES / f"{name}.png")
         for number, task in enumerate(left, len(tasks) - len(left) + 1):
             score = task.done(out)
-            lines.write(score.to_line().encode())
-            lines.flush()
+            lines.append(score.to_line())
+            lines.sync()
             print_line(progress, f"[{number}/{len(tasks)}] {_words(score)}")
     return read_folder(out)
 
@@ -149,19 +150,7 @@ def _sha256(picture: Picture) -> str:
 def _learned(experiment: Experiment) -> list[Learned]:
     denoisers = [candidate.denoiser for candidate in experiment.candidates]
     files = [file for each in denoisers if isinstance(each, PatchTransform) for file in each.files]
-    found = []
-    for file in dict.fromkeys(files):
-        with np.load(file, allow_pickle=False) as stored:
-            found.append(Learned(file, _picture_of(stored), stored["W"]))
-    return found
-
-
-def _picture_of(stored: Mapping[str, np.ndarray]) -> str:
-    """That a transform was learned on; empty where its file does not say, or says it otherwise than `learn` does."""
-    try:
-        return str(json.loads(str(stored["about"]))["problem"]["picture"])
-    except (KeyError, TypeError, ValueError):
-        return ""
+    return [Learned(file, picture_of(Path(file)), transform_of(Path(file))) for file in dict.fromkeys(files)]
 
 
 def _save_image(picture: Picture, path: Path) -> None:
@@ -170,15 +159,6 @@ def _save_image(picture: Picture, path: Path) -> None:
 
     with whole(path) as file:
         Image.fromarray(img_as_ubyte(np.clip(picture, 0.0, 1.0))).save(file, format="PNG")
-
-
-def _end_torn_line(lines: IO[bytes]) -> None:
-    """Of a run that was killed while it wrote: what follows must be a line of its own."""
-    if lines.tell() > 0:
-        with open(lines.name, "rb") as written:
-            written.seek(-1, os.SEEK_END)
-            if written.read() != b"\n":
-                lines.write(b"\n")
 
 
 def _words(score: Score) -> str:

@@ -23,6 +23,7 @@ from bench.cell import Cell
 from bench.isolation import GIB, MEMORY_SHARE
 from bench.journal import JOURNAL
 from bench.lines import SchemaError
+from bench.own_files import silent
 from bench.process_tree import memory_bytes
 from bench.record import Record, Status, read_journal
 from bench.scaling import Estimate, Point, Scaling, Source
@@ -102,8 +103,8 @@ def earlier_records(folders: Iterable[Path], measure: Measure) -> list[Record]:
 
 def _environments(run: Path) -> dict[str, dict[str, Any]]:
     try:
-        return provenance.read(run)
-    except (OSError, ValueError):  # a forecast does without
+        return provenance.read(run, silent)
+    except OSError:  # a forecast does without
         return {}
 
 

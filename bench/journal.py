@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.lines import Lines, accepted
+from bench.lines import Lines, accepted, repair
 from bench.lock import hold, release
 from bench.record import Record, parse_journal, read_journal, to_frame
 from bench.whole_file import make_folder, whole
@@ -61,13 +60,7 @@ class Journal:
         parsed = accepted(path, parse_journal(text))
         self.records = newest(parsed.values)
         self.damage = [f"{path}: {line}" for line in parsed.damage]
-        if parsed.damaged_lines:
-            with open(self._run / DAMAGED, "ab") as kept:
-                kept.writelines(parsed.damaged_lines)
-                os.fsync(kept.fileno())
-        if parsed.damage:
-            with whole(path) as file:
-                file.writelines(parsed.good_lines)
+        repair(path, parsed)
 
 
 def newest(records: Iterable[Record]) -> dict[str, Record]:

@@ -26,6 +26,7 @@ from bench.learning.outcome import LEARNED, OUTCOMES, SCHEMA, Outcome, read
 from bench.learning.show import Show, point_words, show
 from bench.learning.trainer import Position, Training, TrainingError, Watch
 from bench.lock import held
+from bench.own_files import silent, warn
 from bench.progress import print_line
 from bench.provenance import copy_config
 from bench.threads import cores, set_threads
@@ -115,7 +116,7 @@ def _trained(
     training: Training, config_path: Path, out: Path, run: Run, asked: _Asked, console: Console, progress: Console
 ) -> Status:
     own, settings, team = out / run.name, run.config, training.ranks
-    continued = continue_from(own, training)
+    continued = continue_from(own, training, warn if team.rank == 0 else silent)
     if team.rank != 0:
         return Status.FINISHED if training.run(_Follower(asked)) else Status.STOPPED
     with ExitStack() as closing:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from bench.whole_file import naming
+from bench.own_files import Say, warn
+from bench.whole_file import naming, whole
 
 T = TypeVar("T")
 
@@ -23,13 +24,8 @@ class SchemaError(ValueError):
     """A file of another version of the suite; one line."""
 
 
-def refuse_schema(file: str, found: Any, known: Collection[int]) -> None:
-    """Raises SchemaError for a version that is not among the known ones."""
-    if foreign := _foreign(found, known):
-        raise SchemaError(f"{file}: {foreign}")
-
-
-def _foreign(found: Any, known: Collection[int]) -> str:
+def foreign_schema(found: Any, known: Collection[int]) -> str:
+    """What is wrong with a version that is not among the known ones; empty for one that is, or that is none at all."""
     if not isinstance(found, int) or found in known:
         return ""
     reads = " and ".join(map(str, sorted(known)))
@@ -57,7 +53,7 @@ def parse(text: bytes, of: Callable[[str], T], known: Collection[int], lost: str
     parsed: Parsed[T] = Parsed()
     *lines, torn = text.split(b"\n")
     for number, line in enumerate(lines, start=1):
-        foreign = _foreign(_schema(line), known)
+        foreign = foreign_schema(_schema(line), known)
         if foreign:
             parsed.foreign.append(f"line {number}: {foreign}")
             continue
@@ -85,6 +81,26 @@ def accepted(path: Path, parsed: Parsed[T]) -> Parsed[T]:
     return parsed
 
 
+def read_lines(path: Path, of: Callable[[str], T], known: Collection[int], lost: str, say: Say = warn) -> Parsed[T]:
+    """Those of a file; none where there is no file. Says what is damaged. Raises SchemaError and OSError."""
+    parsed = accepted(path, parse(path.read_bytes() if path.exists() else b"", of, known, lost))
+    for line in parsed.damage:
+        say(f"{path}: {line}")
+    return parsed
+
+
+def repair(path: Path, parsed: Parsed[T]) -> None:
+    """Moves what is damaged into a file beside it, so that what is appended stands on a line of its own."""
+    if parsed.damaged_lines:
+        with naming(path), open(path.with_suffix(".damaged"), "ab") as kept:
+            kept.writelines(parsed.damaged_lines)
+            kept.flush()
+            os.fsync(kept.fileno())
+    if parsed.damage:
+        with whole(path) as file:
+            file.writelines(parsed.good_lines)
+
+
 class Lines:
     """A file that is appended to. A line that the disk has no room for leaves no part of itself behind."""
 
@@ -92,6 +108,12 @@ class Lines:
         """Raises OSError."""
         self._path = path
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def append(self, line: str) -> None:
         """Seen by readers at once; on the disk after `sync`. Without its line break. Raises OSError."""

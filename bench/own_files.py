@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,9 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 
 
+@cache
 def warn(line: str) -> None:
-    """On standard error."""
+    """On standard error, once."""
     print(f"warning: {line}", file=sys.stderr)
 
 

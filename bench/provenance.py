@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import config
-from bench.whole_file import copy_whole, write_whole
+from bench.own_files import Say, read_object, warn
+from bench.whole_file import copy_whole, make_folder, write_whole
 
 FOLDER = "environments"
 NEWEST = "environment.json"
@@ -71,15 +72,16 @@ def name_of(environment: Mapping[str, Any]) -> str:
 def write(run: Path, environment: Mapping[str, Any]) -> str:
     """Into `environment.json`, and where its rows will find it; its name."""
     name, text = name_of(environment), json.dumps(environment, indent=2) + "\n"
-    (run / FOLDER).mkdir(exist_ok=True)
+    make_folder(run / FOLDER)
     for path in (run / FOLDER / f"{name}.json", run / NEWEST):
         write_whole(path, text)
     return name
 
 
-def read(run: Path) -> dict[str, dict[str, Any]]:
-    """The environments of a run folder, by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((run / FOLDER).glob("*.json"))}
+def read(run: Path, say: Say = warn) -> dict[str, dict[str, Any]]:
+    """The environments of a run folder, by name, without those whose files are damaged, which is said."""
+    found = {path.stem: read_object(path, say) for path in sorted((run / FOLDER).glob("*.json"))}
+    return {name: environment for name, environment in found.items() if environment is not None}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -26,10 +26,10 @@ from bench._existence import derivative_exists
 from bench._lower_level import LowerLevel, NoReference
 from bench._slopes import Directions, Entries, Slopes, one_sided, one_sided_sweep, two_sided, two_sided_sweep
 from bench._sweep import Sweep
-from bench.arrays import read_arrays
 from bench.own_files import read_own
 from bench.system_errors import in_one_line
 from bench.whole_file import make_folder, whole
+from problems.arrays import read_arrays
 from problems.contract import Problem, Structure, Theta, input_sha256, missing_structure
 from problems.penalties import SmoothPenalty
 from problems.registry import ROOT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -82,14 +83,15 @@ class References:
 
 
 def cache_folder() -> Path | None:
-    """The user's, which outlives runs and checkouts: `$HYPERGRAD_BENCH_CACHE`, or `hypergrad-bench` in
-    `$XDG_CACHE_HOME` or `~/.cache`; None for a user without a home."""
+    """The user's, which outlives runs and checkouts: `$HYPERGRAD_BENCH_CACHE`, or `hypergrad-bench/references` where
+    the platform keeps caches (`$XDG_CACHE_HOME`, `~/.cache`); None for a user without a home."""
     given = os.environ.get("HYPERGRAD_BENCH_CACHE")
     if given:
         return Path(given).absolute()
     caches = os.environ.get("XDG_CACHE_HOME", "")
     with suppress(RuntimeError):
-        return (Path(caches) if os.path.isabs(caches) else Path.home() / ".cache") / "hypergrad-bench"
+        home = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+        return (Path(caches) if os.path.isabs(caches) else home) / "hypergrad-bench" / "references"
     return None
 
 

@@ -23,6 +23,7 @@ from bench.config import Config, ConfigError
 from bench.isolation import Job, Workers
 from bench.journal import Journal
 from bench.measure import CellRunner
+from bench.own_files import Say, read_own
 from bench.progress import Watcher
 from bench.record import Record, Status
 from bench.references import References
@@ -103,7 +104,7 @@ def run(request: Request, watcher: Watcher) -> list[Record]:
     with Journal(request.out) as journal, watcher:
         for line in journal.damage:
             watcher.say(line)
-        finished = _finished(request, journal)
+        finished = _finished(request, journal, watcher.say)
         if finished is not None:
             watcher.say(f"all {len(finished)} cells are in {request.out} already")
             return finished
@@ -154,15 +155,20 @@ def make_plan(request: Request, workers: Workers) -> Plan:
     )
 
 
-def _finished(request: Request, journal: Journal) -> list[Record] | None:
+def _finished(request: Request, journal: Journal, say: Say) -> list[Record] | None:
     """The records of all cells, where the folder says that the same plan was finished: that needs no worker."""
     path = request.out / FINISHED
     if not path.exists() or request.retry:
         return None
-    known = json.loads(path.read_text())
-    if known["key"] != request.key() or not journal.records.keys() >= set(known["cells"]):
+    known = read_own(path, _key_and_cells, say)
+    if known is None or known[0] != request.key() or not journal.records.keys() >= set(known[1]):
         return None
-    return [journal.records[cell_id] for cell_id in known["cells"]]
+    return [journal.records[cell_id] for cell_id in known[1]]
+
+
+def _key_and_cells(path: Path) -> tuple[str, list[str]]:
+    known = json.loads(path.read_text(encoding="utf-8"))
+    return known["key"], [str(cell_id) for cell_id in known["cells"]]
 
 
 def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:
@@ -174,7 +180,7 @@ def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:
             shutil.copy(file, plan.out / "plugins")
     settings = plan.config.model_dump(mode="json", include={"measure", "reference"})
     environment = {**plan.machine, "settings": settings, "command": sys.argv}
-    known = provenance.read(plan.out)
+    known = provenance.read(plan.out, watcher.say)
     name = provenance.write(plan.out, environment)
     for earlier in sorted({record.environment for record in journal.records.values()} - {name}):
         rows = sum(record.environment == earlier for record in journal.records.values())

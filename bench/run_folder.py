@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from bench import journal, provenance
+from bench import config, journal, provenance
+from bench.own_files import read_object, read_own
 from bench.record import Record
 
 
@@ -26,23 +26,19 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Raises RunError."""
-        try:
-            records = journal.read(folder)
-        except OSError as error:
-            raise RunError(f"{folder / journal.JOURNAL}: cannot be read: {error}") from None
+        """Raises RunError, SchemaError and OSError."""
+        records = journal.read(folder)
         if not records:
             raise RunError(f"{folder}: holds no finished cell: `run` writes them to {journal.JOURNAL}")
         return cls(folder, records, environment_of(folder))
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
-    """Raises RunError."""
-    path = folder / provenance.NEWEST
-    try:
-        environment = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: not JSON: {' '.join(str(error).split())}") from None
-    if not isinstance(environment, dict):
-        raise RunError(f"{path}: must hold a JSON object, it holds a {type(environment).__name__}")
-    return environment
+    """Empty where the folder has none, or a damaged one, which is said."""
+    return read_object(folder / provenance.NEWEST) or {}
+
+
+def configuration_of(folder: Path) -> dict[str, Any]:
+    """The folder's copy of it; empty where the folder has none, or a damaged one, which is said."""
+    path = folder / "config.toml"
+    return (read_own(path, config.read) if path.is_file() else None) or {}

@@ -22,6 +22,7 @@ from bench import journal, kept, output, provenance
 from bench.cell import Cell, reproduce_command
 from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
+from bench.own_files import read_own
 from bench.record import Record, Status, read_journal
 from bench.whole_file import copy_whole, write_whole
 
@@ -113,9 +114,14 @@ class _Job:
 
 def _open_jobs(run: Path) -> Iterator[_Job]:
     for path in sorted((run / JOBS).glob(f"*/{JOB}")):
-        noted = json.loads(path.read_text())
-        if not noted["state"]:
-            yield _Job(run, path.parent, noted["job_id"], [Cell.from_json(cell) for cell in noted["cells"]])
+        noted = read_own(path, _noted)
+        if noted is not None and not noted[0]:
+            yield _Job(run, path.parent, *noted[1:])
+
+
+def _noted(path: Path) -> tuple[str, str, list[Cell]]:
+    noted = json.loads(path.read_text(encoding="utf-8"))
+    return noted["state"], noted["job_id"], [Cell.from_json(cell) for cell in noted["cells"]]
 
 
 def _submit(plan: Plan, groups: list[list[Cell]], options: SlurmOptions) -> list[_Job]:

@@ -14,7 +14,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
-SUPPORT = frozenset({"contract", "registry", "penalties", "signals", "images", "operators", "image_operators", "hard"})
+SUPPORT = frozenset(
+    {"arrays", "contract", "registry", "penalties", "signals", "images", "operators", "image_operators", "hard"}
+)
 
 
 class UnknownKey(ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.aligned import Table
-from bench.config import read as read_config
+from bench.own_files import read_object
 from bench.record import Record, Status, read_journal
-from bench.run_folder import RunError
+from bench.run_folder import RunError, configuration_of
 from reports.comparison import comparison_table
 from reports.crossovers import crossover_table, crossovers
 from reports.instances import Group, group
@@ -118,8 +117,7 @@ def read_run(folder: Path) -> Run:
     records = read_journal(folder)
     if not records:
         raise RunError(f"{folder} has no finished cell yet: run or resume it with python -m bench run")
-    config = folder / "config.toml"
-    said = read_config(config) if config.is_file() else {}
+    said = configuration_of(folder)
     title = str(said.get("title") or folder.resolve().name)
     return Run(folder, title, machine_of(folder), tuple(records), said.get("study"))
 
@@ -127,7 +125,7 @@ def read_run(folder: Path) -> Run:
 def machine_of(folder: Path) -> tuple[tuple[str, str], ...]:
     """What `environment.json` says, by name."""
     path = folder / "environment.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    found = read_object(path) or {}
     memory = found.get("memory_bytes")
     commit = _written(found.get("git_sha"))
     return (

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import matplotlib.image as mpimg
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.denoising.score import IMAGES, Denoised, Score, best
+from reports.kept_pictures import kept_picture
 from reports.study import StudyFigure
 from reports.style import PAGE_INCHES, Look, literal
 
@@ -82,5 +83,6 @@ def _words(score: Score) -> str:
 def _show(axes: Axes, path: Path | None, title: str) -> None:
     axes.set_title(literal(title), fontsize=6.5)
     axes.set_axis_off()
-    if path is not None and path.exists():
-        axes.imshow(mpimg.imread(path), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    picture = None if path is None else kept_picture(path)
+    if picture is not None:
+        axes.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
-
 from bench.denoising.score import IMAGES, Denoised, Score, best
 from reports.account import Exhibit, Picture
 from reports.denoised import status
+from reports.kept_pictures import kept_picture
 
 MOST_PIXELS = 192
 """Along a side: of a larger picture the middle is shown, pixel by pixel, for a smaller one would hide the noise."""
@@ -49,16 +48,14 @@ def _words(score: Score) -> str:
 
 
 def _picture(path: Path | None, title: str, words: str) -> Picture:
-    try:
-        if path is None:
-            return Picture(title, words, "", 0, 0)
-        with Image.open(path) as whole:
-            width, height = (min(length, MOST_PIXELS) for length in whole.size)
-            left, top = ((length - kept) // 2 for length, kept in zip(whole.size, (width, height), strict=True))
-            shown = whole.crop((left, top, left + width, top + height))
-            written = BytesIO()
-            shown.save(written, format="PNG", optimize=True)
-    except OSError:
+    if path is None:
+        return Picture(title, words, "", 0, 0)
+    whole = kept_picture(path)
+    if whole is None:
         return Picture(title, f"{words} (its file cannot be read)".strip(), "", 0, 0)
+    width, height = (min(length, MOST_PIXELS) for length in whole.size)
+    left, top = ((length - kept) // 2 for length, kept in zip(whole.size, (width, height), strict=True))
+    written = BytesIO()
+    whole.crop((left, top, left + width, top + height)).save(written, format="PNG", optimize=True)
     data = base64.b64encode(written.getvalue()).decode("ascii")
     return Picture(title, words, f"data:image/png;base64,{data}", width, height)

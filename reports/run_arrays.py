@@ -1,12 +1,11 @@
 """The arrays that a run's folder keeps for pictures; bench/kept.py states the format.
 
-A file may be missing, or be cut short by a full disk: then there is None, and no picture.
+A file may be missing, or be cut short by a full disk, which is said: then there is None, and no picture.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float
 
+from bench.own_files import read_own
 from bench.record import Record
+from problems.arrays import read_arrays
 
 Kind = Literal["coordinates", "directions"]
 T = TypeVar("T")
@@ -76,8 +77,4 @@ def _reference(arrays: dict[str, np.ndarray]) -> Reference:
 
 
 def _read(path: Path, as_what: Callable[[dict[str, np.ndarray]], T]) -> T | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return as_what({name: stored[name] for name in stored.files})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+    return read_own(path, lambda file: as_what(read_arrays(file)))

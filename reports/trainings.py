@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bench.config import read as read_config
 from bench.learning import curves, outcome
 from bench.learning.curves import Point
 from bench.learning.matrix import expand
 from bench.learning.outcome import Outcome, Psnr
+from bench.own_files import read_own
+from bench.run_folder import configuration_of
+from problems.arrays import read_arrays
 from reports.content import machine_of
 
 Transform = Float[np.ndarray, "k n"]
@@ -110,7 +111,7 @@ def read(folder: Path) -> Trainings:
     if not found:
         raise ValueError(f"{folder}: no training has ended yet: the same learn command with --out {folder} continues")
     config = folder / "config.toml"
-    said = read_config(config) if config.is_file() else {}
+    said = configuration_of(folder)
     trainings = [
         Training(one, tuple(curves.read(folder / one.run)), _transform(folder / one.run / "theta.npz")) for one in found
     ]
@@ -165,9 +166,5 @@ def label_of(given: Mapping[str, Any]) -> str:
 
 
 def _transform(path: Path) -> Transform | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            W = file["W"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
-    return W if W.ndim == 2 else None
+    W = read_own(path, lambda file: read_arrays(file).get("W"))
+    return W if W is not None and W.ndim == 2 else None

@@ -53,7 +53,7 @@ def learn_folder(folder: Path) -> Path:
         own.mkdir()
         (own / "environment.json").write_text(json.dumps({**ENVIRONMENT, "cpu": MARKUP}))
         points = [_point(epoch, 10.0 / epoch + number) for epoch in range(1, 7)]
-        (own / CURVES).write_text("".join(point.to_line() for point in points))
+        (own / CURVES).write_text("".join(f"{point.to_line()}\n" for point in points))
         np.savez(own / "theta.npz", W=np.eye(64) + 0.01 * np.random.default_rng(number).normal(size=(64, 64)))
         outcomes.append(outcome)
     (folder / OUTCOMES).write_text("".join(f"{one.to_line()}\n" for one in outcomes), encoding="utf-8")
@@ -118,7 +118,7 @@ def denoise_folder(folder: Path) -> Path:
                         psnr = 30.0 - sigma / 10 + len(key) / 7 + seed / 10 + 2.0 * tuned.get("weight", 0.0)
                         done.append(replace(one, psnr_db=psnr, ssim=psnr / 40, seconds=0.01 * psnr, image=image))
     for name, scores in ((ASKED, asked), (SCORES, done)):
-        (folder / name).write_text("".join(score.to_line() for score in scores), encoding="utf-8")
+        (folder / name).write_text("".join(f"{score.to_line()}\n" for score in scores), encoding="utf-8")
     keep_transforms(folder, [Learned(MARKUP, "brick", rng.normal(size=(8, 16)))])
     return folder
 

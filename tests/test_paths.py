@@ -30,7 +30,7 @@ processes = 1
 timing = false
 memory = false
 """
-LEARN = "epochs = 1\nvalidation_pairs = 0\n[problem]\nn = 6\npairs = 2\n"
+LEARN = "epochs = 1\nbatch = 2\nvalidation_pairs = 0\n[problem]\nn = 6\npairs = 2\n"
 DENOISE = """
 [[denoiser]]
 key = "total_variation"

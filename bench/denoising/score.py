@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 from jaxtyping import Float
 
-from bench import config
+from bench.lines import Parsed, read_lines
+from bench.own_files import read_own
+from bench.run_folder import configuration_of
 from bench.whole_file import whole
+from problems.arrays import read_arrays
 
 SCORES, ASKED, IMAGES, TRANSFORMS = "scores.jsonl", "asked.jsonl", "images", "transforms"
 """Of the run's folder: the records; what the configuration asks for, in its order: the same records without their
 results; PNG files: each clean picture by its name, each result by its score's id; and the W that were stacked."""
+SCHEMA = 1
+"""Of the lines, which do not say so."""
 NOISY = "noisy"
 """The key of what no denoiser has touched."""
 
@@ -50,7 +55,11 @@ class Score:
     """The PNG of the run's folder that shows it; empty for all but the first seed."""
 
     def to_line(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
+        """Without the line break."""
+        return json.dumps(asdict(self))
+
+
+_LINE = pydantic.TypeAdapter(Score)
 
 
 @dataclass(frozen=True)
@@ -82,30 +91,27 @@ class Denoised:
 
 
 def read(folder: Path) -> dict[str, Score]:
-    """The scores of a folder by their ids, the newest of each; a torn line, or what else is no score, is left out."""
-    path = folder / SCORES
-    return {score.id: score for score in _scores(path.read_bytes())} if path.exists() else {}
+    """The scores of a folder by their ids, the newest of each; a torn line, or what else is no score, is left out.
+
+    Raises SchemaError.
+    """
+    return {score.id: score for score in read_scores(folder / SCORES).values}
 
 
-def _scores(text: bytes) -> Iterator[Score]:
-    names = {each.name for each in fields(Score)}
-    for line in text.splitlines():
-        try:
-            values = json.loads(line)
-            yield Score(**{name: value for name, value in values.items() if name in names})
-        except (ValueError, TypeError, AttributeError):
-            continue
+def read_scores(path: Path) -> Parsed[Score]:
+    """Those of a file, in its order. Raises SchemaError."""
+    return read_lines(path, _LINE.validate_json, (SCHEMA,), "its score counts as not taken")
 
 
 def read_folder(folder: Path) -> Denoised:
     """From the folder alone. Raises ValueError where it does not say what was asked for."""
     path = folder / ASKED
-    asked = list(_scores(path.read_bytes())) if path.is_file() else []
+    asked = read_scores(path).values
     if not asked:
         raise ValueError(f"{folder}: holds no {ASKED}: the same denoise command with --out {folder} writes it")
     done = read(folder)
     scores = [replace(done.get(one.id, one), label=one.label, tuned=one.tuned) for one in asked]  # the newest words
-    said = config.read(folder / "config.toml") if (folder / "config.toml").is_file() else {}
+    said = configuration_of(folder)
     title = str(said.get("title") or folder.resolve().name)
     return Denoised(title, said.get("study"), folder, scores, _transforms(folder / TRANSFORMS))
 
@@ -121,14 +127,13 @@ def keep_transforms(folder: Path, learned: Sequence[Learned]) -> None:
 
 
 def _transforms(folder: Path) -> list[Learned]:
-    found = []
-    for path in sorted(folder.glob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                found.append(Learned(str(stored["source"]), str(stored["picture"]), stored["W"]))
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # cut short: the next call writes it again
-            continue
-    return found
+    found = (read_own(path, _transform) for path in sorted(folder.glob("*.npz")))
+    return [each for each in found if each is not None]
+
+
+def _transform(path: Path) -> Learned:
+    stored = read_arrays(path)
+    return Learned(str(stored["source"]), str(stored["picture"]), stored["W"])
 
 
 def mean_psnr(scores: Iterable[Score]) -> float:

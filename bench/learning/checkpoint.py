@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config import ConfigError
 from bench.whole_file import whole
+from problems.arrays import read_arrays
 
 CHECKPOINT, THETA = "checkpoint.npz", "theta.npz"
 ABOUT = "about"
@@ -26,18 +25,13 @@ def write(path: Path, about: dict[str, Any], arrays: dict[str, Tensor]) -> None:
         np.savez(file, allow_pickle=False, **members, **{ABOUT: np.array(json.dumps(about))})
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """What `write` was given, on the CPU; None where there is no file. Raises ConfigError."""
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            members = dict(file)
-        about = json.loads(str(members.pop(ABOUT)))
-        return about, {name: torch.from_numpy(array) for name, array in members.items()}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read: {reason}: remove it to start anew") from None
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `write` was given, on the CPU. Raises OSError, and ValueError or KeyError where it is damaged."""
+    arrays = read_arrays(path)
+    about = json.loads(str(arrays.pop(ABOUT)))
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: its {ABOUT} is no object")
+    return about, {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def first_difference(before: Any, now: Any, path: str = "") -> str | None:

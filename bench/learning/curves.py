@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from bench.whole_file import write_whole
+import pydantic
+
+from bench.lines import Lines, Parsed, read_lines, repair
+from bench.whole_file import whole
 
 CURVES = "curves.jsonl"
+SCHEMA = 1
+"""Of the lines, which do not say so."""
 
 
 @dataclass(frozen=True)
@@ -38,38 +41,38 @@ class Point:
     """Calls of the backend in this epoch whose solver stopped before its tolerance."""
 
     def to_line(self) -> str:
-        """JSON knows no infinity: those of a PSNR become null."""
+        """Without the line break. JSON knows no infinity: those of a PSNR become null."""
         values = {name: _finite(value) for name, value in asdict(self).items()}
-        return json.dumps(values) + "\n"
+        return json.dumps(values)
 
 
 def _finite(value: float | int | None) -> float | int | None:
     return value if value is None or math.isfinite(value) else None
 
 
+_LINE = pydantic.TypeAdapter(Point)
+
+
 def read(folder: Path) -> list[Point]:
-    """Those of a run folder; a torn last line, or what else is no point, ends them."""
-    path = folder / CURVES
-    return list(_points(path.read_bytes())) if path.exists() else []
+    """Those of a run folder; a torn last line, or what else is no point, is left out and said. Raises SchemaError."""
+    return _read(folder / CURVES).values
 
 
-def _points(text: bytes) -> Iterator[Point]:
-    for line in text.splitlines(keepends=True):
-        try:
-            if not line.endswith(b"\n"):
-                return
-            yield Point(**json.loads(line))
-        except (ValueError, TypeError):
-            return
+def _read(path: Path) -> Parsed[Point]:
+    return read_lines(path, _LINE.validate_json, (SCHEMA,), "its epoch is missing in the curves")
 
 
 class Curves:
     """The file of a training that goes on after `epochs`: what was written of later ones is cut off."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
-        self._path = folder / CURVES
-        self._keep([point for point in read(folder) if point.epoch <= epochs])
-        self._lines = open(self._path, "ab")  # noqa: SIM115
+        path = folder / CURVES
+        there = _read(path)
+        repair(path, there)
+        kept = [line for point, line in zip(there.values, there.good_lines, strict=True) if point.epoch <= epochs]
+        with whole(path) as file:
+            file.writelines(kept)
+        self._lines = Lines(path)
 
     def __enter__(self) -> Self:
         return self
@@ -79,13 +82,9 @@ class Curves:
         self._lines.close()
 
     def append(self, point: Point) -> None:
-        """Seen by readers at once, on the disk after `settle`."""
-        self._lines.write(point.to_line().encode())
-        self._lines.flush()
+        """Seen by readers at once, on the disk after `settle`. Raises OSError."""
+        self._lines.append(point.to_line())
 
     def settle(self) -> None:
-        """Before a checkpoint, which must not know of epochs that the curves have lost."""
-        os.fsync(self._lines.fileno())
-
-    def _keep(self, points: list[Point]) -> None:
-        write_whole(self._path, "".join(point.to_line() for point in points))
+        """Before a checkpoint, which must not know of epochs that the curves have lost. Raises OSError."""
+        self._lines.sync()

@@ -13,13 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from torch import Tensor
+
 from bench import environment, output
 from bench.config import ConfigError
 from bench.learning import checkpoint
 from bench.learning.checkpoint import CHECKPOINT, THETA
 from bench.learning.curves import Curves, Point, read
-from bench.learning.trainer import Training
+from bench.learning.trainer import Position, Training
 from bench.lock import held
+from bench.own_files import Say, read_own, warn
 from bench.provenance import copy_config
 from bench.whole_file import write_whole
 from problems.contract import input_sha256
@@ -39,18 +42,27 @@ class Status(enum.StrEnum):
     FAILED = "failed"
 
 
-def continue_from(folder: Path, training: Training) -> bool:
-    """Puts a training where its folder's checkpoint is; says whether there is one. Raises ConfigError."""
-    path = folder / CHECKPOINT
-    stored = checkpoint.read(path)
+def continue_from(folder: Path, training: Training, say: Say = warn) -> bool:
+    """Puts a training where its folder's checkpoint is; says whether there is one. A damaged one counts as none.
+
+    Raises ConfigError.
+    """
+    stored = read_own(folder / CHECKPOINT, _checkpoint, say)
     if stored is None:
         return False
     about, arrays = stored
-    difference = checkpoint.first_difference(about.get("identity"), _identity(training))
+    difference = checkpoint.first_difference(about["identity"], _identity(training))
     if difference is not None:
         raise ConfigError(f"{folder}: holds another training: {difference}: choose another --out")
     training.restore(about["counts"], arrays)
     return True
+
+
+def _checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    about, arrays = checkpoint.read(path)
+    if not isinstance(about["identity"], dict) or about["counts"].keys() != set(Position.COUNTS):
+        raise ValueError(f"{path}: it is of no training")
+    return about, {"theta": arrays["theta"], **arrays}
 
 
 def _identity(training: Training) -> dict[str, Any]:

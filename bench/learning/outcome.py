@@ -1,18 +1,20 @@
 """What became of each training of a folder: `outcomes.jsonl`, one line per training that has ended.
 
 Format, version 1. Keys are the fields of `Outcome`; losses are those of the last epoch in `curves.jsonl`; PSNR is in
-dB, over held-out test pairs, null where it is infinite. The file is always written as a whole.
+dB, over held-out test pairs, null where it is infinite. The file is always written as a whole; fields of a later suite
+that has the same `schema` are kept.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
+
+from bench.lines import read_lines
 
 OUTCOMES = "outcomes.jsonl"
 SCHEMA = 1
@@ -23,7 +25,7 @@ LEARNED, NOISY = "learned", "noisy"
 class Psnr(pydantic.BaseModel):
     """Of one way to denoise the test pairs."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
 
     mean_db: float | None
     """Over the signals, each with its own PSNR, or of their mean error: `psnr_average`."""
@@ -43,7 +45,7 @@ class Psnr(pydantic.BaseModel):
 class Outcome(pydantic.BaseModel):
     """One training."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="allow")
 
     schema_version: int = pydantic.Field(default=SCHEMA, alias="schema")
     run: str
@@ -81,14 +83,8 @@ class Outcome(pydantic.BaseModel):
 
 
 def read(folder: Path) -> list[Outcome]:
-    """Those of a folder, in the order of its configuration; a line that is none is left out."""
-    path = folder / OUTCOMES
-    return list(_outcomes(path.read_text(encoding="utf-8"))) if path.exists() else []
+    """Those of a folder, in the order of its configuration; a line that is none is left out and said.
 
-
-def _outcomes(text: str) -> Iterable[Outcome]:
-    for line in text.splitlines():
-        try:
-            yield Outcome.from_line(line)
-        except pydantic.ValidationError:
-            continue
+    Raises SchemaError.
+    """
+    return read_lines(folder / OUTCOMES, Outcome.from_line, (SCHEMA,), "its training counts as not ended").values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from methods.denoisers._analysis import denoised
 from methods.denoisers._patches import averaged, patches
 from methods.denoisers.contract import Picture, PictureDenoiser
+from problems.arrays import read_arrays
 
 
 class PatchTransform(PictureDenoiser):
@@ -52,11 +54,13 @@ class PatchTransform(PictureDenoiser):
     @cached_property
     def W(self) -> Float[np.ndarray, "k n"]:
         """The stack. Raises ValueError where a file has no W, or not one for square patches of one size."""
-        parts = [_read(Path(file)) for file in self.files]
+        parts = [transform_of(Path(file)) for file in self.files]
         columns = {part.shape[1] for part in parts}
         side = round(np.sqrt(min(columns)))
         if columns != {side * side}:
-            raise ValueError(f"transforms of {sorted(columns)} columns cannot be stacked for square patches")
+            raise ValueError(
+                f"transforms of {sorted(columns)} columns cannot be stacked: each needs side^2, of the same side"
+            )
         return np.concatenate(parts)
 
     @property
@@ -73,16 +77,28 @@ class PatchTransform(PictureDenoiser):
         return averaged(denoised(scale * self.W, own - mean) + mean, noisy.shape, self.side, self.stride)
 
 
-def _read(file: Path) -> Float[np.ndarray, "k n"]:
+WANTED = "point it at the theta.npz of a learn folder, a matrix of finite numbers with one row at least"
+
+
+def transform_of(file: Path) -> Float[np.ndarray, "k n"]:
+    """W as `learn` has saved it. Raises ValueError, one line, where the file holds no such W."""
     if not file.is_file():
         raise ValueError(f"there is no {file}: `python -m bench learn CONFIG --out FOLDER` makes one for each training")
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            W = np.asarray(stored["W"])
-    except Exception as error:  # numpy and zipfile raise anything on a file that is damaged, or no archive
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"{file} holds no transform W: point it at the theta.npz of a learn folder ({why})") from None
+        W = read_arrays(file)["W"]
+    except (OSError, ValueError):
+        raise ValueError(f"{file} is not a whole .npz file of plain arrays: {WANTED}") from None
+    except KeyError:
+        raise ValueError(f"{file} holds no transform W: {WANTED}") from None
     if W.ndim != 2 or not W.size or W.dtype.kind not in "fiu" or not np.isfinite(W).all():
-        has = f"{W.dtype} of shape {W.shape}"
-        raise ValueError(f"{file}: W must be a matrix of finite numbers, one row at least; it is {has}")
+        raise ValueError(f"{file}: its W is {W.dtype} of shape {W.shape}, or not finite: {WANTED}")
     return W.astype(np.float64)
+
+
+def picture_of(file: Path) -> str:
+    """The picture that a transform was learned on; empty where its file does not say. Raises as `transform_of` does."""
+    transform_of(file)
+    try:
+        return str(json.loads(str(read_arrays(file)["about"]))["problem"]["picture"])
+    except (ValueError, KeyError, TypeError):
+        return ""
