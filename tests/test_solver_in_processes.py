@@ -90,10 +90,11 @@ def _on_two_threads():
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_torchs_threads_are_honoured_at_every_call_and_change_no_bit(expected, count, monkeypatch):
     used = []
-    monkeypatch.setattr(compiled, "share_out", lambda task, n: [used.append(n), *map(task, range(n))])
+    monkeypatch.setattr(compiled, "share_out", lambda task, n, most: [used.append((n, most)), *map(task, range(n))])
     with threads(count):
         assert answer() == expected
-    assert max(used) == count
+    assert {most for _, most in used} == {count}
+    assert any(pieces > 1 for pieces, _ in used) == (count > 1)
 
 
 def test_nothing_global_is_touched():

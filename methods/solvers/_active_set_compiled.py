@@ -17,8 +17,9 @@ from methods.solvers._thread_pool import share_out
 from methods.solvers.contract import Certificate, Factor, Point, Solved
 
 CODE = MachineCode(kernels.__name__, "the exact solver", 15)
-_WORTH_A_THREAD = 2**18
-"""Multiplications; waking a thread takes as long."""
+_PIECE = 2**20
+"""Multiplications that are worth a piece of their own: it costs 15 microseconds to begin, and 50 to wake a thread."""
+_PIECES_PER_THREAD = 4
 
 
 def dtype_for(dtype: torch.dtype) -> torch.dtype:
@@ -47,20 +48,19 @@ def solve(W: Float[Tensor, "k n"], y: Float[Tensor, "b n"], u: Float[Tensor, "b 
     inverse_norms, G, G_single, totals = shared.products(W_array)
     X, pattern, rows = np.empty((b, n)), np.empty((b, k), np.int8), np.empty((b, k), np.uint32)
     numbers, counts, starts = np.empty((b, 4)), np.empty((b, 4), np.int64), np.empty(b, np.int64)
-    threads = _threads(b, b * k * (32 * k + 4 * n))
-    share = -(-b // threads)
+    share = _share(b, b * k * (32 * k + 4 * n))
     per_sample = k * (k + 1) // 2
-    factors = np.empty(threads * share * per_sample)  # of which the kernel touches what it needs: the rest is no memory
+    factors = np.empty(b * per_sample)  # of which the kernel touches what it needs: the rest never becomes memory
 
-    def task(thread: int) -> None:
-        first, last = thread * share, min(b, (thread + 1) * share)
+    def task(piece: int) -> None:
+        first, last = piece * share, min(b, (piece + 1) * share)
         kernels.solve_share(
             *(first, last, first * per_sample, shared.W, shared.Wt, shared.scales, inverse_norms, G, G_single, totals),
             *(Y, u is not None, tolerance, X, U, pattern, numbers, counts, rows, factors, starts),
             *_scratch(k, n),
         )
 
-    share_out(task, threads)
+    share_out(task, -(-b // share), torch.get_num_threads())
     residual = float(numbers[:, 0].max(initial=0.0))
     steps = int(counts[:, 2].max(initial=0))
     certificate = Certificate(torch.from_numpy(pattern), torch.from_numpy(numbers), torch.from_numpy(counts))
@@ -84,12 +84,13 @@ class _Rows:
         k, n = W.shape
         inverse_norms, G, G_single, totals = np.empty(k), np.empty((k, k)), np.empty((k, k), np.float32), np.empty(2)
         arrays = (W, self.W, self.Wt, self.scales, inverse_norms, G, G_single, totals, np.empty((2, k)))
-        threads = _threads(k, k * k * n // 16)
-        if threads == 1:
+        threads = torch.get_num_threads()
+        if threads == 1 or k * k * n < 4 * _PIECE:
             kernels.prepare(kernels.SCALE | kernels.GRAM | kernels.SPECTRUM, 0, 1, *arrays)
         else:
+            pieces = _PIECES_PER_THREAD * threads
             kernels.prepare(kernels.SCALE, 0, 1, *arrays)
-            share_out(lambda thread: kernels.prepare(kernels.GRAM, thread, threads, *arrays), threads)
+            share_out(lambda piece: kernels.prepare(kernels.GRAM, piece, pieces, *arrays), pieces, threads)
             kernels.prepare(kernels.SPECTRUM, 0, 1, *arrays)
         return inverse_norms, G, G_single, totals
 
@@ -113,16 +114,15 @@ class Compiled(Factor):
         G = _checked("g", g.to(torch.float64), 2)
         _demand("g", G, (b, n))
         P, A = np.empty_like(G), np.empty((b, k))
-        threads = _threads(b, b * k * n * 4)
-        share = -(-b // threads)
+        share = _share(b, b * k * n * 4)
 
-        def task(thread: int) -> None:
+        def task(piece: int) -> None:
             r = min(k, n)
             scratch = np.empty((r, max(k, n))), np.empty((r, n)), np.empty((r, k)), np.empty((3, max(k, n)))
-            first, last = thread * share, min(b, (thread + 1) * share)
+            first, last = piece * share, min(b, (piece + 1) * share)
             kernels.adjoint_share(first, last, W, self._rows_of_W.scales, *self._per_sample, G, P, A, *scratch)
 
-        share_out(task, threads)
+        share_out(task, -(-b // share), torch.get_num_threads())
         return Point(torch.from_numpy(P).to(g.dtype), torch.from_numpy(A).to(g.dtype))
 
 
@@ -150,7 +150,8 @@ def _checked(name: str, value: Tensor, dimensions: int) -> np.ndarray:
             f"the exact solver needs {name} as {dimensions}-dimensional float64 on the CPU, "
             f"not {value.ndim}-dimensional {str(value.dtype).removeprefix('torch.')} on {value.device.type}"
         )
-    return np.require(value.detach().numpy(), requirements="CAW")
+    array: np.ndarray = value.detach().numpy()
+    return array if array.flags.carray else array.copy()
 
 
 def _demand(name: str, array: np.ndarray, shape: tuple[int, int]) -> None:
@@ -158,8 +159,11 @@ def _demand(name: str, array: np.ndarray, shape: tuple[int, int]) -> None:
         raise ValueError(f"the exact solver needs {name} of shape {shape}, not {array.shape}")
 
 
-def _threads(pieces: int, multiplications: int) -> int:
-    return max(1, min(torch.get_num_threads(), pieces, multiplications // _WORTH_A_THREAD))
+def _share(samples: int, multiplications: int) -> int:
+    """Neighbouring samples in a piece: all of them where there is one thread, or too little for a second one."""
+    threads = torch.get_num_threads()
+    pieces = min(samples, _PIECES_PER_THREAD * threads, multiplications // _PIECE) if threads > 1 else 1
+    return -(-samples // max(pieces, 1)) or 1
 
 
 def _scratch(k: int, n: int) -> tuple[np.ndarray, ...]:

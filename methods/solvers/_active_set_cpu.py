@@ -17,7 +17,7 @@ Memory comes from the caller and no kernel allocates any, which leaves numba's r
 time that compiling takes. Nothing is checked here: `_active_set_compiled` checks shapes and types, once per call.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-overload, misc"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-overload, misc, assignment"
 # numba infers the types of what it compiles.
 
 from __future__ import annotations
@@ -201,30 +201,43 @@ def size_of(v):
 def scaled(v, size, out):
     """out = v / 2^e, exactly, and 2^e, which `size` is at most and more than half of; both 1 for a size of zero.
 
-    In two steps, as 2^-e is infinite where v is denormal.
+    In two loops, as 2^-e is infinite where v is denormal, and one loop might multiply its factors first.
     """
     exponent = min(math.frexp(size)[1], 1023)
-    first = math.ldexp(1.0, -(exponent // 2))
-    second = math.ldexp(1.0, exponent // 2 - exponent)
+    most = max(exponent, -1000)
+    factor = math.ldexp(1.0, -most)
     for i in range(len(out)):
-        out[i] = v[i] * first * second
+        out[i] = v[i] * factor
+    if most > exponent:
+        factor = math.ldexp(1.0, most - exponent)
+        for i in range(len(out)):
+            out[i] *= factor
     return math.ldexp(1.0, exponent)
 
 
 @njit(**_OPTIONS)
+def scale_extreme(row, out, scale):
+    """A row whose squares may overflow or vanish, which is zero, or which has NaN or infinity: by its largest entry
+    first."""
+    size, scale[0] = size_of(row), 1.0
+    if size != size:
+        fill(out, np.nan)
+    elif size == 0.0:
+        fill(out, 0.0)
+    else:
+        first = scaled(row, size, out)
+        scale[0] = first * scaled(out, min(np.sqrt(dot(out, out)), _LARGEST / first), out)
+
+
+@njit(**_OPTIONS)
 def scale_rows(W, w, wt, row_scales):
-    """w, its transpose laid out, and the scales: of norm in [1/2, 1) after the second step; NaN where not finite."""
+    """w, its transpose laid out, and the scales: rows of norm in [1/2, 1), zero or NaN."""
     for i in range(len(W)):
-        size = size_of(W[i])
-        row_scales[i] = 1.0
-        if size != size:
-            fill(w[i], np.nan)
-        elif size == 0.0:
-            fill(w[i], 0.0)
+        square = dot(W[i], W[i])
+        if 1e-200 < square < 1e200:
+            row_scales[i] = scaled(W[i], np.sqrt(square), w[i])
         else:
-            first = scaled(W[i], size, w[i])
-            second = scaled(w[i], min(np.sqrt(dot(w[i], w[i])), _LARGEST / first), w[i])
-            row_scales[i] = first * second
+            scale_extreme(W[i], w[i], row_scales[i : i + 1])
         for j in range(len(wt)):
             wt[j, i] = w[i, j]
 
@@ -856,14 +869,14 @@ def gram_rows(W, Wt, G, i):
 
 
 @njit(**_ENTRY)
-def prepare(stages, thread, threads, W, w, wt, row_scales, inverse_norms, G, G_single, totals, scratch):
-    """What all samples share, in three stages, of which several threads may do GRAM together; totals are the estimate
+def prepare(stages, piece, pieces, W, w, wt, row_scales, inverse_norms, G, G_single, totals, scratch):
+    """What all samples share, in three stages, of which GRAM may be done in pieces; totals are the estimate
     of w w^T's largest eigenvalue and ||w||_F."""
     k = len(W)
     if stages & SCALE:
         scale_rows(W, w, wt, row_scales)
     if stages & GRAM:
-        for i in range(4 * thread, k, 4 * threads):
+        for i in range(4 * piece, k, 4 * pieces):
             gram_rows(w, wt, G, i)
     if stages & SPECTRUM:
         totals[0], totals[1] = largest_eigenvalue(G, scratch[0], scratch[1]), root_of_trace(G)
@@ -878,8 +891,8 @@ def solve_share(
     first, stop, start, W, Wt, row_scales, inverse_norms, G, G_single, totals, Y, warm, tolerance,
     X, U, patterns, numbers, counts, rows, factors, starts, A, L, Q, doubles, singles, integers, flags,
 ):  # fmt: skip
-    """Samples `first` to `stop`, as what two threads write must not share cache lines; their factors one after another
-    from `start`, as small as they are. U holds the start and then the result."""
+    """Samples `first` to `stop`, neighbours, as what two threads write must not share cache lines; their factors one
+    after another from `start`, as small as they are. U holds the start and then the result."""
     k, n = W.shape
     shared = Shared(W, Wt, G, G_single, inverse_norms, totals[0], totals[1])
     space = Workspace(
@@ -981,11 +994,11 @@ _D1, _D2, _I1, _I2, _U2, _S2, _B2 = (
     float64[::1], float64[:, ::1], int64[::1], int64[:, ::1], uint32[:, ::1], float32[:, ::1], int8[:, ::1]
 )  # fmt: skip
 SIGNATURES = {
-    "prepare": (int64, int64, int64, _D2, _D2, _D2, _D1, _D1, _D2, _S2, _D1, _D2),
     "solve_share": (
         int64, int64, int64, _D2, _D2, _D1, _D1, _D2, _S2, _D1, _D2, boolean, float64,
         _D2, _D2, _B2, _D2, _I2, _U2, _D1, _I1, _D2, _D1, _D2, _D2, _S2, _U2, _B2,
     ),
+    "prepare": (int64, int64, int64, _D2, _D2, _D2, _D1, _D1, _D2, _S2, _D1, _D2),
     "adjoint_share": (int64, int64, _D2, _D1, _I2, _U2, _D1, _I1, _D2, _D2, _D2, _D2, _D2, _D2, _D2),
     "order_batch": (_D2, _I2, _U2, _D1, _D2, _D2),
 }  # fmt: skip

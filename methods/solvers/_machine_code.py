@@ -1,10 +1,11 @@
 """Kernels as machine code: compiled once per machine, kept in the user's cache folder, loaded by every other process.
 
-A module of kernels has a table SIGNATURES: the functions that Python calls by their names, and the signature of each.
+A module of kernels has a table SIGNATURES: the functions that Python calls by their names, and the signature of each,
+the largest first.
 Importing it compiles nothing, starts nothing and touches no file; `MachineCode.load`, before the first call, does.
 
-- Compiling happens in a process of its own, which a daemonic worker may start, too: what has just been compiled would
-  else sum in another order than what is loaded. Where no process can be started it happens here.
+- Compiling happens in two processes of their own, which a daemonic worker may start, too. What is called is
+  always what was loaded, so that no process sums in another order than the next.
 - What is kept is one file, written whole or not at all, whose name is a hash of all that it depends on and which begins
   with its own hash: one that is damaged is as if absent. A lock lets one process compile and the others wait.
 - A folder that cannot be written costs the next process the same wait, and nothing else.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import importlib
+import itertools
 import os
 import pickle
 import stat
@@ -27,16 +29,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import llvmlite
+import llvmlite  # type: ignore[import-untyped]
 import numba
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
 _DIGEST = hashlib.sha256
-_CHILD = (
-    "import sys; sys.path[:] = sys.argv[3:]; import importlib; importlib.import_module(sys.argv[1]).write(sys.argv[2])"
-)
+_CHILD = """
+import sys
+end = sys.argv.index("--")
+arguments, sys.path[:] = sys.argv[1:end], sys.argv[end + 1 :]
+import importlib
+importlib.import_module(arguments[0]).write(*arguments[1:])
+"""
 
 _loading = threading.RLock()
 if sys.platform != "win32":
@@ -71,39 +77,45 @@ class MachineCode:
             if kept is not None:
                 return kept
             _say(f"compiling {self._what} for this machine, once: about {self._seconds} seconds")
-            payload = _compiled_elsewhere(self._module) or _compiled(self._module)
+            payload = _all_compiled(self._module)
             if folder is not None:
                 _keep(folder / name, payload)
         return payload
 
 
-def write(module: str) -> None:
-    """What the process that compiles does: the payload to its standard output."""
+def write(module: str, *names: str) -> None:
+    """What a process that compiles does: these kernels to its standard output."""
     gc.disable()  # a compiler keeps nearly all that it makes
-    payload = _compiled(module)
+    payload = pickle.dumps([_compiled(module, name) for name in names])
     sys.stdout.buffer.write(_DIGEST(payload).digest() + payload)
 
 
-def _compiled(module: str) -> bytes:
+def _compiled(module: str, name: str) -> bytes:
+    # A dispatcher of its own: what is called later is what was loaded, in whatever process it was compiled.
     kernels = importlib.import_module(module)
-    results = []
-    for name, signature in kernels.SIGNATURES.items():
-        # A dispatcher of its own: what is called later is what was loaded, in whatever process it was compiled.
-        kernel = getattr(kernels, name)
-        fresh = numba.jit(**kernel.targetoptions)(kernel.py_func)
-        fresh.compile(signature)
-        results.append(fresh.overloads[signature]._reduce())
-    return bytes(dumps(results))
+    kernel, signature = getattr(kernels, name), kernels.SIGNATURES[name]
+    fresh = numba.jit(**kernel.targetoptions)(kernel.py_func)
+    fresh.compile(signature)
+    return bytes(dumps(fresh.overloads[signature]._reduce()))  # type: ignore[no-untyped-call]
 
 
-def _compiled_elsewhere(module: str) -> bytes | None:
-    """None where no process can be started, or it fails: the same error then comes here."""
-    command = [sys.executable or "python", "-c", _CHILD, __name__, module, *sys.path]
-    try:
-        ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except OSError:
-        return None
-    return _sound(ended.stdout) if ended.returncode == 0 else None
+def _all_compiled(module: str) -> bytes:
+    """The first, which is the largest, in one process and the others in a second; here, where no process can be
+    started, or one fails: the same error then comes here."""
+    names = list(importlib.import_module(module).SIGNATURES)
+    parts = [part for part in (names[:1], names[1:]) if part]
+    processes = []
+    with suppress(OSError):
+        for part in parts:
+            command = [sys.executable or "python", "-c", _CHILD, __name__, module, *part, "--", *sys.path]
+            processes.append(
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            )
+    made = [_sound(process.communicate()[0]) for process in processes]
+    kernels: list[bytes] = []
+    for part, payload in itertools.zip_longest(parts, made):
+        kernels += pickle.loads(payload) if payload else [_compiled(module, name) for name in part]
+    return pickle.dumps(kernels)
 
 
 def _insert(module: str, payload: bytes) -> None:
@@ -111,9 +123,10 @@ def _insert(module: str, payload: bytes) -> None:
     kernels = importlib.import_module(module)
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
-    for name, reduced in zip(kernels.SIGNATURES, pickle.loads(payload), strict=True):
+    for name, compiled in zip(kernels.SIGNATURES, pickle.loads(payload), strict=True):
         kernel = getattr(kernels, name)
-        kernel.add_overload(CompileResult._rebuild(cpu_target.target_context, *reduced))
+        rebuilt = CompileResult._rebuild(cpu_target.target_context, *pickle.loads(compiled))  # type: ignore[no-untyped-call]
+        kernel.add_overload(rebuilt)
         kernel.disable_compile()
 
 

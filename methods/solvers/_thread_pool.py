@@ -1,7 +1,8 @@
 """Kernels on several threads: plain Python threads, as the kernels leave the interpreter to others while they run.
 
-Unlike OpenMP and numba's own pools these survive `fork()`, may be used by several threads of the caller at once, and
-nobody waits for a thread that another job keeps from its core longer than that takes.
+Unlike OpenMP and numba's own pools these survive `fork()` and may be used by several threads of the caller at once.
+Nobody waits for a thread that another job keeps from its core: the work is cut into pieces, each thread takes the next
+one, and a thread that has not begun when none is left is called off.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ _making = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
-def share_out(task: Callable[[int], None], threads: int) -> None:
-    """task(0) to task(threads - 1), the first of them here. The threads that run the others are started when first
-    needed, and a forked process starts its own."""
+def share_out(task: Callable[[int], None], pieces: int, threads: int) -> None:
+    """task(0) to task(pieces - 1), in any order, on this thread and up to `threads` - 1 others, which are started when
+    first needed; a forked process starts its own."""
+    todo = iter(range(pieces))
+
+    def work() -> None:
+        for piece in todo:
+            task(piece)
+
     futures: list[Future[None]] = []
     with suppress(RuntimeError):  # no thread can be started, or the interpreter is shutting down
-        futures.extend(_executor().submit(task, thread) for thread in range(1, threads))
-    for thread in (0, *range(len(futures) + 1, threads)):
-        task(thread)
+        futures.extend(_executor().submit(work) for _ in range(1, min(threads, pieces)))
+    work()
     for future in futures:
-        future.result()
+        if not future.cancel():
+            future.result()
 
 
 def _executor() -> ThreadPoolExecutor:

@@ -31,7 +31,12 @@ class ActiveSet(Solver):
     with m rows on the cosupport, one to eight of them; pivoting costs O(m n + k n) each, tens to hundreds of them.
     On the CPU compiled, a sample at a time, memory k^2 per thread beside the factors; elsewhere all samples at once.
 
-    Per sample the certificate says what was reached; `converged` is false where a KKT residual exceeds the tolerance.
+    On the CPU rows of W and samples y of any size are alike: both are divided by powers of two, and every threshold and
+    residual is relative to its own row and sample (_active_set_cpu.py). A u strictly inside the box is then known to the
+    residual times ||y|| / ||W_i||. Elsewhere one size, ||W||, stands for all rows.
+
+    Per sample the certificate says what was reached; `converged` is false where a KKT residual exceeds the tolerance,
+    and where W or y has NaN or infinity, or u underflows. The first solve on a machine compiles (_machine_code.py).
     Always solved in double precision on the CPU; in theta's own elsewhere, with no less than 100 epsilons.
     """
 

@@ -59,7 +59,8 @@ class Certificate:
 
     @property
     def margin_primal(self) -> Float[Tensor, " b"]:
-        """min |(K x)_i| off the cosupport, relative to max |K x|; infinite where nothing is off it."""
+        """min |(K x)_i| off the cosupport, relative to max |K x|; infinite where nothing is off it, zero where it is no
+        more than rounding. The compiled active set takes each row of K relative to its own norm."""
         return self.numbers[:, 2]
 
     @property

@@ -101,4 +101,5 @@ def _weight(W: Float[np.ndarray, "k n"]) -> float:
 
 def _contiguous(value: Tensor) -> np.ndarray:
     """As the kernels are compiled for."""
-    return np.require(value.detach().cpu().double().numpy(), requirements="CAW")
+    array: np.ndarray = value.detach().cpu().double().numpy()
+    return array if array.flags.carray else array.copy()
