@@ -131,10 +131,10 @@ def _insert(module: str, payload: bytes) -> None:
 
 
 def _key(module: str) -> str:
-    """Of the source, of who compiles it, and of the processor that it is compiled for."""
+    """Of the source, of who compiles and keeps it, and of the processor that it is compiled for."""
     kernels = importlib.import_module(module)
     assert kernels.__file__ is not None
-    source = Path(kernels.__file__).read_bytes()
+    source = Path(kernels.__file__).read_bytes() + Path(__file__).read_bytes()
     versions = (numba.__version__, llvmlite.__version__, sys.version, cpu_target.target_context.codegen().magic_tuple())
     return _DIGEST(source + repr(versions).encode()).hexdigest()[:20]
 

@@ -32,8 +32,8 @@ class ActiveSet(Solver):
     On the CPU compiled, a sample at a time, memory k^2 per thread beside the factors; elsewhere all samples at once.
 
     On the CPU rows of W and samples y of any size are alike: both are divided by powers of two, and every threshold and
-    residual is relative to its own row and sample (_active_set_cpu.py). A u strictly inside the box is then known to the
-    residual times ||y|| / ||W_i||. Elsewhere one size, ||W||, stands for all rows.
+    residual is relative to its own row and sample (_active_set_cpu.py). A u strictly inside the box is then known to
+    the residual times ||y|| / ||W_i||. Elsewhere one size, ||W||, stands for all rows.
 
     Per sample the certificate says what was reached; `converged` is false where a KKT residual exceeds the tolerance,
     and where W or y has NaN or infinity, or u underflows. The first solve on a machine compiles (_machine_code.py).
