@@ -37,8 +37,8 @@ def total(terms: Float[np.ndarray, ...], axis: int = -1) -> Float[np.ndarray, ..
     return sum_
 
 
-def product(a: Float[np.ndarray, "*batch r j"], b: Float[np.ndarray, "*batch j c"]) -> Float[np.ndarray, "*batch r c"]:
-    """The matrix product a @ b: j steps of r c multiplications each."""
+def product(a: Float[np.ndarray, "... r j"], b: Float[np.ndarray, "... j c"]) -> Float[np.ndarray, "... r c"]:
+    """The matrix product a @ b, of stacks of matrices, too: j steps of r c multiplications each."""
     a = np.ascontiguousarray(np.moveaxis(a, -1, 0))[..., None]
     b = np.ascontiguousarray(np.moveaxis(b, -2, 0))[..., None, :]
     sum_ = np.zeros(np.broadcast_shapes(a.shape[1:], b.shape[1:]))

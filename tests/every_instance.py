@@ -99,9 +99,11 @@ def digest(problem: Problem) -> str:
 
 
 def digests() -> dict[str, str]:
-    """Of every instance as it is, and of as many as can be with three pairs."""
-    drawn = [name for name, (_, settings) in EVERY.items() if "instance" not in settings]
-    return {name: digest(build(name)) for name in EVERY} | {f"{n}, 3 pairs": digest(build(n, pairs=3)) for n in drawn}
+    """Of every default as it is, and of the others with three pairs, where they can have them."""
+    pairs = {
+        name: {} if name in DEFAULTS or "instance" in given else {"pairs": 3} for name, (_, given) in EVERY.items()
+    }
+    return {name: digest(build(name, **changed)) for name, changed in pairs.items()}
 
 
 if __name__ == "__main__":
