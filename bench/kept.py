@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.whole_file import copy_whole
+from bench.whole_file import copy_whole, make_folder
 
 if TYPE_CHECKING:
     from bench.record import Record
@@ -54,7 +54,7 @@ def keep(source: Path, run: Path, name: Path) -> None:
         others = (file for folder in (GRADIENTS, REFERENCES) for file in (run / folder).glob("*.npz") if file != target)
         if source.stat().st_size + sum(file.stat().st_size for file in others) > MOST_BYTES:
             return
-        target.parent.mkdir(exist_ok=True)
+        make_folder(target.parent)
         copy_whole(source, target)
 
 

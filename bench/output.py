@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.record import OUTPUT_CHARACTERS, OUTPUT_LINES
-from bench.whole_file import write_whole
+from bench.whole_file import make_folder, write_whole
 
 FOLDER = "output"
 MOST_CHARACTERS = 2**16
@@ -65,7 +65,7 @@ def keep(run: Path, cell_id: str, printed: Sequence[tuple[str, str]]) -> str | N
     if not texts:
         path.unlink(missing_ok=True)
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, "\n".join(f"--- {role} ---\n{text}\n" for role, text in texts))
     return tail("\n".join(text for _, text in texts))
 
@@ -73,4 +73,4 @@ def keep(run: Path, cell_id: str, printed: Sequence[tuple[str, str]]) -> str | N
 def read(run: Path, cell_id: str) -> str:
     """What `keep` wrote; empty where it wrote nothing."""
     path = run / file_of(cell_id)
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import journal
 from bench.config import read as read_config
+from bench.lines import Lines
 from bench.system_errors import in_one_line
 from bench.whole_file import copy_whole, try_file, try_folder, whole, write_whole
 from tests.in_process import bench
@@ -184,15 +186,60 @@ def test_verdicts_are_printed_although_their_file_cannot_be_written(baseline: Pa
         assert "1 " in done.stdout
 
 
-def test_a_run_on_a_full_disk_keeps_what_it_has(tmp_path: Path, full: None) -> None:
-    written_before = tmp_path / "run" / "journal.jsonl"
-    written_before.parent.mkdir()
-    line = record("a").to_line() + "\n"
-    written_before.write_text(line)
-    said = refused("run", config(tmp_path), "--out", tmp_path / "run")
-    assert "no space left on device: free some space, and give the same command again" in said
-    assert written_before.read_text() == line
-    assert not [path for path in (tmp_path / "run").rglob("*") if path.name.endswith(".part") or path.name == "lock"]
+def test_a_record_without_room_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two cells: the first is there, nothing of the second is, and the same command goes on."""
+    two = CONFIG.replace("[measure]", '[[method]]\nkey = "torch_closed_form"\n[measure]')
+    path, out = config(tmp_path, two), tmp_path / "run"
+    sync, calls = Lines.sync, list[int]()
+
+    def full_at_the_second(lines: Lines) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out / "journal.jsonl"))
+        sync(lines)
+
+    monkeypatch.setattr(Lines, "sync", full_at_the_second)
+    done = bench("run", path, "--out", out)
+    assert done.exit_code == 2, done.output
+    errors = [line for line in done.stderr.splitlines() if not line.startswith(("[", "references"))]
+    assert errors == [
+        f"error: {out}/journal.jsonl: no space left on device: free some space, and give the same command again"
+    ]
+    first, *_ = (out / "journal.jsonl").read_text().splitlines()
+    assert not (out / "lock").exists()
+    again = bench("run", path, "--out", out)
+    assert again.exit_code == 0, again.output
+    assert (out / "journal.jsonl").read_text().splitlines()[0] == first
+    assert len(journal.read(out)) == 2
+
+
+@pytest.mark.parametrize(("command", "text"), [("learn", LEARN), ("denoise", DENOISE)], ids=["learn", "denoise"])
+def test_wherever_the_disk_fills_up_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, text: str
+) -> None:
+    """At the k-th file that is to reach the disk, for every sixth k, until it has room enough."""
+    path, fsync, left = config(tmp_path, text), os.fsync, [0]
+
+    def full_at_last(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_at_last)
+    codes = []
+    for room in range(0, 120, 6):
+        left[0] = room
+        done = bench(command, path, "--out", tmp_path / "run")
+        codes.append(done.exit_code)
+        if done.exit_code == 0:
+            break
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert "no space left on device: free some space, and give the same command again" in line
+        assert f"error: {tmp_path}/run/" in line
+        assert not list(tmp_path.rglob("*.part"))
+    assert codes == [2] * (len(codes) - 1) + [0]
+    assert len(codes) > 2
 
 
 def test_a_line_without_room_leaves_no_part_of_itself(tmp_path: Path) -> None:
