@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import inspect
 import math
@@ -185,9 +186,11 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: it is not UTF-8 text: save it as UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{path}: not TOML that can be read: it is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and an integer of more digits than Python reads
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
-    _refuse_numbers(document, str(path), [])
+    except ValueError:  # Python reads no more than 4300 digits
+        raise ConfigError(f"{path}: not TOML: an integer has more digits than can be stored") from None
+    _refuse_unstorable(document, str(path), [])
     return document
 
 
@@ -195,16 +198,18 @@ SMALLEST, LARGEST = -(2**63), 2**63 - 1
 """The integers that a table of records can hold, and the seeds that numpy and torch can take."""
 
 
-def _refuse_numbers(value: Any, file: str, keys: list[str | int]) -> None:
+def _refuse_unstorable(value: Any, file: str, keys: list[str | int]) -> None:
     """What could be used and not be stored. Raises ConfigError."""
     if isinstance(value, dict | list):
         for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            _refuse_numbers(entry, file, [*keys, key])
+            _refuse_unstorable(entry, file, [*keys, key])
     elif isinstance(value, int) and not SMALLEST <= value <= LARGEST:
         wanted = f"input should be an integer from {SMALLEST} to {LARGEST}"
         raise ConfigError(f"{file}: {_join('', keys)}: {wanted}, not {_shortened(value)}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{file}: {_join('', keys)}: input should be a finite number, not {value}")
+    elif isinstance(value, datetime.date | datetime.time):
+        raise ConfigError(f"{file}: {_join('', keys)}: a setting is no date or time: write it as text")
 
 
 def _shortened(value: int) -> str:

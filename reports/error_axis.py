@@ -93,7 +93,7 @@ def error_axis(places: Sequence[float], records: Sequence[Record], others: Seque
     positive = [value for value in [*shown, *bars] if value > 0]
     if not records and not others:
         raise ValueError("an error axis needs at least one error")
-    low, high = (min(positive), max(positive)) if positive else (1e-16, 1e-16)
+    low, high = (drawable(min(positive)), drawable(max(positive))) if positive else (1e-16, 1e-16)
     floor, top = 10.0 ** math.floor(math.log10(low) - 0.15), 10.0 ** (math.log10(high) + 0.5)
     if top / floor < 100:
         top = floor * 100

@@ -70,8 +70,8 @@ def plain(value: float | None, digits: int = 3) -> str:
     if value is None:
         return ABSENT
     exact = Decimal(value)
-    if not exact:
-        return "0"
+    if not exact or not math.isfinite(value):
+        return f"{value:.0f}"
     place = exact.adjusted() - digits + 1
     rounded = exact.quantize(Decimal(1).scaleb(place), rounding=ROUND_HALF_EVEN)
     return f"{rounded:f}"

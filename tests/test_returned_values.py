@@ -6,6 +6,7 @@ The instance is W = 0.2 I, n = 8, one pair; the healthy method is right to round
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,9 +15,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from bench import output
-from bench.record import OUTPUT_CHARACTERS, OUTPUT_LINES, Record, read_journal
+from bench.cli import app
+from bench.record import OUTPUT_CHARACTERS, OUTPUT_LINES, Record, Status, read_journal
+from reports.error_axis import error_axis
+from tests.bench_cells import cell_of, record_of
 from tests.bench_plugins import write_config, write_method
 
 ROOT = Path(__file__).parents[1]
@@ -183,6 +190,87 @@ def test_the_same_command_again_says_the_same(matrix: Ran) -> None:
     done = bench("run", config, "--out", matrix.folder)
     assert done.returncode == 0, done.stderr
     assert (matrix.folder / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", ["123456789012345678901234567890", "-9223372036854775809", "0x8000000000000000"])
+@pytest.mark.parametrize(
+    ("command", "text", "key"),
+    [
+        ("run", '[[problem]]\nn = 6\nseed = {}\n[[method]]\nkey = "blorc"\n', "problem[0].seed"),
+        ("run", '[[problem]]\nn = [6, {}]\n[[method]]\nkey = "blorc"\n', "problem[0].n[1]"),
+        ("learn", "[problem]\nn = 6\nseed = {}\n", "problem.seed"),
+        ("denoise", "seeds = [0, {}]\n", "seeds[1]"),
+    ],
+)
+def test_an_integer_that_cannot_be_stored_is_refused_with_the_range(
+    tmp_path: Path, command: str, text: str, key: str, number: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text.format(number))
+    done = CliRunner().invoke(app, [command, str(path), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    wanted = "input should be an integer from -9223372036854775808 to 9223372036854775807"
+    assert done.stderr.splitlines() == [f"error: {path}: {key}: {wanted}, not {int(number, 0)}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed = -1", "problem[0].seed: input should be greater than or equal to 0, not -1"),
+        ("scale = nan", "problem[0].scale: input should be a finite number, not nan"),
+        ("noise = 1.7e308", "problem[0]: y has entries that are not finite: choose smaller settings"),
+        ("signal_date = 2020-01-01", "problem[0].signal_date: a setting is no date or time: write it as text"),
+        (f"seed = {'9' * 5000}", "not TOML: an integer has more digits than can be stored"),
+        (f"n = {'[' * 5000}", "not TOML that can be read: it is nested too deeply"),
+    ],
+)
+def test_a_number_that_no_run_can_have_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[[problem]]\nsignal = "gaussian"\ntransform = "gaussian"\n{text}\n[[method]]\nkey = "blorc"\n')
+    done = CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")])
+    assert (done.exit_code, done.stderr) == (2, f"error: {path}: {said}\n")
+
+
+def test_a_seed_that_no_journal_can_hold_is_one_line(tmp_path: Path) -> None:
+    family = tmp_path / "worded.py"
+    family.write_text(
+        "from problems.analysis_l1 import AnalysisL1, Settings\n"
+        "class Worded(Settings):\n    seed: str = 'first'\n"
+        "class Words(AnalysisL1):\n    settings_type = Worded\n"
+        "    @classmethod\n    def build(cls, settings):\n"
+        "        return AnalysisL1.build(Settings(**settings.model_dump(exclude={'seed'}, exclude_unset=True)))\n"
+    )
+    path = write_config(tmp_path, [write_method(tmp_path, "healthy")])
+    path.write_text(path.read_text().replace("analysis_l1", "worded"))
+    done = CliRunner().invoke(app, ["run", str(path), "--plugin", str(family), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2, done.output
+    assert re.match(f"error: {path}: healthy on worded cannot be recorded: .*seed", done.stderr), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@given(st.lists(st.floats(min_value=0, allow_nan=False, allow_infinity=False), min_size=1, max_size=5), st.data())
+def test_an_axis_of_errors_has_room_for_any(errors: list[float], data: st.DataObject) -> None:
+    bars = [data.draw(st.none() | st.floats(min_value=0, allow_nan=False, allow_infinity=False)) for _ in errors]
+    record = record_of(cell_of(), Status.OK)
+    records = [
+        record.model_copy(update={"error_relative": error, "reference_error_relative": bar})
+        for error, bar in zip(errors, bars, strict=True)
+    ]
+    axis = error_axis([0.5] * len(records), records)
+    assert 0 < axis.bottom <= axis.floor < axis.top < math.inf
+    assert axis.ticks
+
+
+def test_a_table_that_cannot_be_written_is_an_error_and_no_row_is_lost(tmp_path: Path) -> None:
+    path = write_config(tmp_path, [write_method(tmp_path, "healthy")], timing=False, memory=False)
+    (tmp_path / "run" / "records.parquet").mkdir(parents=True)
+    done = CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'run'}/records.parquet: cannot be written: ")
+    assert [record.status for record in read_journal(tmp_path / "run")] == ["ok"]
+    (tmp_path / "run" / "records.parquet").rmdir()
+    assert CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")]).exit_code == 0
+    assert len(pd.read_parquet(tmp_path / "run" / "records.parquet")) == 1
 
 
 def test_the_report_has_every_row_in_every_format(matrix: Ran) -> None:
