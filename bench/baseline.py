@@ -1,11 +1,11 @@
 """The file that the gate holds a run against.
 
 Format, version 2: {schema, tolerances: {factor, memory_factor, memory_slack_bytes, time_factor}, machine: {cpu,
-logical_cores}, cells: {cell_id: {method, variant, problem, n, status, error_relative, reference_error_relative,
-host_peak_bytes, device_peak_bytes, solve_seconds, gradient_seconds}}}. `machine` is the one that the times are from.
-Numbers are rounded up to three digits; what was not measured, or carries a flag that says not to trust it, is null.
-Spreads of times are left out: a cell whose times spread by a tenth or more is flagged `unstable`, and the others'
-spreads are far inside `time_factor`.
+logical_cores}, cells: {cell_id: {method, variant, problem, n, input_sha256, status, error_relative,
+reference_error_relative, host_peak_bytes, device_peak_bytes, solve_seconds, gradient_seconds}}}. `machine` is the one
+that the times are from; `input_sha256` may be left out. Numbers are rounded up to three digits; what was not measured,
+or carries a flag that says not to trust it, is null. Spreads of times are left out: a cell whose times spread by a
+tenth or more is flagged `unstable`, and the others' spreads are far inside `time_factor`.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class BaselineCell(Part):
     variant: str
     problem: str
     n: int
+    input_sha256: str | None = None
+    """Of the instance; None in a baseline of before, which is then held against any input."""
     status: Status
     error_relative: float | None
     reference_error_relative: float | None
@@ -157,6 +159,7 @@ def _held_to(record: Record) -> BaselineCell:
         variant=record.variant,
         problem=record.problem,
         n=record.n,
+        input_sha256=record.input_sha256,
         status=record.status,
         error_relative=_rounded_up(record.error_relative),
         reference_error_relative=_rounded_up(record.reference_error_relative),

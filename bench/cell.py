@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bench.config import located
-from bench.record import variant_name
+from bench.record import Record, variant_name
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ class Cell:
     device: str
     dtype: str
     threads: int
+    plugin_sha256: str | None = None
+    """Of the plug-ins that make it, as `Catalogue.plugin_sha256` has it."""
+
+    def changes(self, record: Record) -> list[str]:
+        """What sets a record of this cell apart from what would be measured now: `input`, `plug-in`, both or none."""
+        changed = ["input"] if record.input_sha256 != self.instance.sha256 else []
+        return changed + (["plug-in"] if record.plugin_sha256 != self.plugin_sha256 else [])
 
     @property
     def cell_id(self) -> str:

@@ -346,8 +346,9 @@ def check(
 ) -> None:
     """The gate: accuracy and memory hard, time soft, against a baseline.
 
-    Exit codes: 0 passed; 1 a status or an error got worse, or a cell is missing; 2 bad input; 3 only memory grew beyond
-    its tolerance; 4 only times did, and --time hard was asked for.
+    Exit codes: 0 passed; 1 a status or an error got worse, or a cell is missing; 2 bad input, or cells whose input is
+    another than the baseline's; 3 only memory grew beyond its tolerance; 4 only times did, and --time hard was asked
+    for.
     """
     from bench import gate, verdicts
     from bench.baseline import BaselineError, Machine, kept_tolerances, read_baseline, write_baseline
@@ -376,6 +377,8 @@ def check(
                 typer.echo(verdict.line, err=True)
             elif verdict.outcome is verdicts.Outcome.WARNED:
                 typer.echo(f"warning: {verdict.line}", err=True)
+        for line in gate.of_unknown_input(known, checked.records):
+            typer.echo(f"warning: {line}", err=True)
         for line in [*verdicts.unjudged_lines(judged), gate.headline(judged)]:
             typer.echo(line)
         verdicts.write(judged, "gate", junit, summary, gate.summary(judged))
@@ -562,11 +565,12 @@ def _bad_input() -> Iterator[None]:
     from bench.config import ConfigError
     from bench.isolation import NoSocketError
     from bench.lock import InUseError
+    from bench.plugin_store import NoVersionError
     from bench.run import TableError
 
     try:
         yield
-    except (ClusterError, ConfigError, InUseError, NoSocketError, TableError) as error:
+    except (ClusterError, ConfigError, InUseError, NoSocketError, NoVersionError, TableError) as error:
         _refuse(str(error))
 
 

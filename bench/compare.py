@@ -1,7 +1,7 @@
 """Two runs, cell by cell: what became faster, slower, smaller, larger, more or less accurate, and what cannot be told.
 
 Cells are paired by `cell_id`: the same method, parameters, instance, batch, device, dtype and threads. A pair whose
-inputs differ all the same (`input_sha256`) is not compared.
+inputs differ all the same (`input_sha256`) is not compared, and named.
 
     time      the ratio of B's time to A's, of one phase, with a bootstrap interval and a p-value (`bench.ratio`):
               `slower` or `faster` where the p-value, adjusted over all judged cells, is below 5 % and the ratio further
@@ -17,14 +17,14 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyperf
 
 from bench.change import FOR_THE_BETTER, FOR_THE_WORSE, Change, Finding, Timing, accuracy, memory, timings
 from bench.record import Record
 from bench.run_folder import Run, RunError
-from bench.verdicts import Kind, Outcome, Verdict, where
+from bench.suite import timings_file
+from bench.verdicts import Kind, Outcome, Verdict, not_comparable, where
 
 PHASES = ("total", "solve", "gradient")
 MARGIN = 0.05
@@ -67,18 +67,23 @@ class Comparison:
     margin: float
     compared: Sequence[Compared]
     """The most certain news first."""
-    other_input: Sequence[str]
-    """Cells that were built from other data in B, in words; so are the next two."""
+    other_input: Sequence[Verdict]
+    """Of the cells that were built from other data in B."""
+    unknown_input: int
+    """Of the pairs, those one of whose inputs was not recorded."""
     only_a: Sequence[str]
+    """In words."""
     only_b: Sequence[str]
 
 
 def compare(a: Run, b: Run, phase: str = "total", margin: float = MARGIN) -> Comparison:
-    """Raises RunError where no cell is in both runs, or a file of timings cannot be read."""
+    """Raises RunError where no cell is in both runs with the same input, or a file of timings cannot be read."""
     both = [cell_id for cell_id in a.records if cell_id in b.records]
     if not both:
         raise RunError(f"{a.folder} and {b.folder} have no cell in common: compare runs of one configuration")
     same = [cell_id for cell_id in both if _same_input(a.records[cell_id], b.records[cell_id])]
+    if not same:
+        raise RunError(f"{a.folder} and {b.folder}: the inputs of all {len(both)} cells changed: nothing to compare")
     pairs = [(a.records[cell_id], b.records[cell_id]) for cell_id in same]
     seconds = [(process_medians(a, cell_id, phase), process_medians(b, cell_id, phase)) for cell_id in same]
     compared = [
@@ -91,7 +96,8 @@ def compare(a: Run, b: Run, phase: str = "total", margin: float = MARGIN) -> Com
         phase,
         margin,
         sorted(compared, key=lambda each: each.certainty),
-        [where(b.records[cell_id]) for cell_id in both if cell_id not in set(same)],
+        [_not_comparable(a.records[cell_id], b.records[cell_id]) for cell_id in both if cell_id not in set(same)],
+        sum(None in (before.input_sha256, after.input_sha256) for before, after in pairs),
         [where(record) for cell_id, record in a.records.items() if cell_id not in b.records],
         [where(record) for cell_id, record in b.records.items() if cell_id not in a.records],
     )
@@ -101,9 +107,14 @@ def _same_input(a: Record, b: Record) -> bool:
     return None in (a.input_sha256, b.input_sha256) or a.input_sha256 == b.input_sha256
 
 
+def _not_comparable(a: Record, b: Record) -> Verdict:
+    reason = not_comparable(str(a.input_sha256), str(b.input_sha256))
+    return Verdict(Kind.INPUT, b.cell_id, where(b), Outcome.UNJUDGED, reason)
+
+
 def process_medians(run: Run, cell_id: str, phase: str) -> list[float]:
     """Of the values of each worker process, in seconds; none where the cell has no times. Raises RunError."""
-    path: Path = run.folder / "pyperf" / f"{cell_id}.json"
+    path = timings_file(run.folder, cell_id)
     if not path.is_file():
         return []
     try:
@@ -124,7 +135,7 @@ OUTCOMES = dict.fromkeys(FOR_THE_WORSE, Outcome.FAILED) | dict.fromkeys(
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
     """For JUnit and for the exit code: what changed for the worse failed."""
-    found = []
+    found = [*comparison.other_input]
     for each in comparison.compared:
         findings = {Kind.ACCURACY: each.accuracy, Kind.MEMORY: each.memory}
         if each.timing is not None:

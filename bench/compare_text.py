@@ -56,6 +56,8 @@ def headline(comparison: Comparison) -> str:
         "memory": [each.memory.change for each in compared],
     }
     parts = [f"{_cells(len(compared))} in both"]
+    if comparison.other_input:
+        parts.append(f"{_cells(len(comparison.other_input))} not comparable: the input changed")
     for name, found in changes.items():
         counts = Counter(found)
         if counts.keys() - {Change.UNJUDGED}:
@@ -70,7 +72,10 @@ def footer(comparison: Comparison) -> list[str]:
     margin = f"{100 * comparison.margin:g} %"
     notes = Counter(each.timing.note for each in comparison.compared if each.timing and each.timing.note)
     lines = [f"time not judged in {count} cells: {note}" for note, count in notes.most_common()]
-    lines += _named(comparison.other_input, "built from other data in B (input_sha256), not compared")
+    others = [verdict.where for verdict in comparison.other_input]
+    lines += _named(others, "not comparable: the input changed (input_sha256)")
+    if comparison.unknown_input:
+        lines.append(f"{_cells(comparison.unknown_input)} compared whose input was not recorded in A or B")
     lines += _named(comparison.only_a, "only in A")
     lines += _named(comparison.only_b, "only in B")
     if any(each.timing and each.timing.p_adjusted is not None for each in comparison.compared):

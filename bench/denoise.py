@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ from bench.threads import cores, set_threads
 from bench.whole_file import whole, write_whole
 from methods.denoisers.patch_transform import PatchTransform, picture_of, transform_of
 
+W_SHA256 = "W_sha256"
+"""The parameter of a denoiser that says what its files hold."""
 GREY = 255.0
 """What sigma is given in proportion to; grey values here are in [0, 1]."""
 
@@ -62,6 +65,8 @@ def denoise(config_path: Path, out: Path, pictures: str | None, progress: Consol
         taken = read_scores(out / SCORES)
         done = {score.id: score for score in taken.values}
         left = [task for task in tasks if task.score.id not in done or done[task.score.id].message]
+        for line in _changed([task.score for task in left], done):
+            print_line(progress, line)
         if len(left) < len(tasks):
             print_line(progress, f"{out}: continues: {len(tasks) - len(left)} of {len(tasks)} scores are there already")
         repair(out / SCORES, taken)
@@ -134,7 +139,29 @@ def _asked(name: str, clean: Picture, sigma: float, seed: int, candidate: Candid
         key=key,
         parameters=parameters,
         tuned={} if candidate is None else candidate.tuned,
+        picture_sha256=_sha256(clean),
     )
+
+
+def _changed(wanted: Sequence[Score], done: Mapping[str, Score]) -> list[str]:
+    """A line for each picture and each learned transform that is another than the folder's scores were made with."""
+    before = {_question(score): score for score in done.values()}
+    counts = Counter[str]()
+    for score in wanted:
+        old = before.get(_question(score))
+        if old is not None and old.id != score.id:
+            is_transform = old.parameters.get(W_SHA256) != score.parameters.get(W_SHA256)
+            if old.picture_sha256 != score.picture_sha256:
+                counts[f"the picture {score.picture} changed"] += 1
+            if is_transform:
+                counts[f"the learned transform of {score.label} changed ({', '.join(score.parameters['files'])})"] += 1
+    return [f"{what}: {many} {'score is' if many == 1 else 'scores are'} made again" for what, many in counts.items()]
+
+
+def _question(score: Score) -> str:
+    """What a score answers, whatever the picture's and the transform's content."""
+    parameters = {name: value for name, value in score.parameters.items() if name != W_SHA256}
+    return json.dumps([score.picture, score.sigma, score.seed, score.key, parameters], sort_keys=True)
 
 
 def noise(clean: Picture, seed: int) -> Picture:

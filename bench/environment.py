@@ -17,6 +17,7 @@ import threadpoolctl
 import torch
 
 from bench import gpu
+from bench.reads import source_sha256
 from problems.registry import ROOT
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
@@ -52,6 +53,7 @@ def describe() -> dict[str, Any]:
         "git_sha": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", *WITHOUT_RESULTS)),
         "git_changes_sha256": _changes_sha256(),
+        "source_sha256": source_sha256(),
         "command": sys.argv,
     }
 

@@ -114,7 +114,21 @@ def _effort(measure: dict[str, Any]) -> list[Any]:
 
 def predictions(cells: Sequence[Cell], folders: Iterable[Path], measure: Measure) -> list[Prediction]:
     """What the runs in these folders (`earlier_records`) say of the cells, in the order in which they are to be run."""
-    return Forecast(earlier_records(folders, measure), measure).of(cells)
+    return Forecast(_of_today(cells, earlier_records(folders, measure)), measure).of(cells)
+
+
+def _of_today(cells: Sequence[Cell], records: Iterable[Record]) -> list[Record]:
+    """Without those of another version of the cells' plug-ins, which say nothing of this one. Those of these very cells
+    at another input are of other cells, and speak of the size alone."""
+    inputs = {cell.cell_id: cell.instance.sha256 for cell in cells}
+    versions = {(cell.method, cell.instance.family): cell.plugin_sha256 for cell in cells}
+    found = list[Record]()
+    for record in records:
+        if versions.get((record.method, record.problem), record.plugin_sha256) == record.plugin_sha256:
+            is_other = inputs.get(record.cell_id, record.input_sha256) != record.input_sha256
+            named = f"{record.cell_id} of {record.input_sha256}" if is_other else record.cell_id
+            found.append(record.model_copy(update={"cell_id": named}))
+    return found
 
 
 def expected_seconds(cells: Sequence[Cell], folders: Iterable[Path], measure: Measure) -> dict[str, float]:

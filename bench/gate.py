@@ -5,6 +5,9 @@ wider of the two bars and rounding. Memory is hard, with a tolerance: beyond `me
 `memory_slack_bytes`, as one peak differs from the next (`Tolerances` says how much). On a cell for which the baseline
 holds no memory, or no time, there is no such verdict.
 
+A cell of another input than the baseline's (`input_sha256`) is not comparable: that fails, and nothing else of it is
+judged. Its instance has to be as it was, or the baseline to be written again.
+
 Time is soft: a cell that is too slow is told, and fails only where the caller asks for it. Seconds of two machines say
 nothing about each other, and those of one drift with its clock and its neighbours, alike for all cells. So times are
 judged only on the machine model that the baseline is from, and relative to the drift of the whole run: the median over
@@ -21,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.baseline import MEBIBYTE, SAMPLED, Baseline, BaselineCell, Machine, Tolerances
 from bench.record import TIMING_FLAGS, Record, Status
-from bench.verdicts import Kind, Outcome, Verdict, markdown, markdown_table, unjudged_lines, where
+from bench.verdicts import Kind, Outcome, Verdict, markdown, markdown_table, not_comparable, unjudged_lines, where
 
 ROUNDING = 1e-13
 """What another machine's order of summation may do to an exact method, whose error and whose bar are 1e-15."""
@@ -37,16 +40,36 @@ MEMORIES = {"host_peak_bytes": "memory", "device_peak_bytes": "device memory"}
 def judge(
     records: Mapping[str, Record], baseline: Baseline, machine: Machine, time_is_hard: bool = False
 ) -> list[Verdict]:
-    """On every cell of the baseline and of the run: accuracy first, then memory, then time."""
-    accuracy = [_accuracy_of(cell_id, records.get(cell_id), cell, baseline) for cell_id, cell in baseline.cells.items()]
+    """On every cell of the baseline and of the run: accuracy first, then inputs, memory and time."""
+    others = {
+        cell_id: why for cell_id, cell in baseline.cells.items() if (why := _other_input(cell, records.get(cell_id)))
+    }
+    inputs = [Verdict(Kind.INPUT, at, where(records[at]), Outcome.FAILED, why) for at, why in others.items()]
+    cells = {cell_id: cell for cell_id, cell in baseline.cells.items() if cell_id not in others}
+    accuracy = [_accuracy_of(cell_id, records.get(cell_id), cell, baseline) for cell_id, cell in cells.items()]
     new = [record for cell_id, record in records.items() if cell_id not in baseline.cells]
     accuracy += [
         Verdict(Kind.ACCURACY, record.cell_id, where(record), Outcome.UNJUDGED, "new, not in the baseline")
         for record in new
     ]
-    paired = [(records[cell_id], cell) for cell_id, cell in baseline.cells.items() if cell_id in records]
+    paired = [(records[cell_id], cell) for cell_id, cell in cells.items() if cell_id in records]
     memory = [verdict for record, cell in paired for verdict in _memory_of(record, cell, baseline.tolerances)]
-    return [*accuracy, *memory, *_times(paired, baseline, machine, time_is_hard)]
+    return [*accuracy, *inputs, *memory, *_times(paired, baseline, machine, time_is_hard)]
+
+
+def _other_input(expected: BaselineCell, record: Record | None) -> str:
+    if record is None or None in (expected.input_sha256, record.input_sha256):
+        return ""
+    before, now = str(expected.input_sha256), str(record.input_sha256)
+    return "" if before == now else not_comparable(before, now)
+
+
+def of_unknown_input(baseline: Baseline, records: Mapping[str, Record]) -> list[str]:
+    """One line where of some cells only one side, the baseline or the run, says of which input it is."""
+    both = [(cell, records[cell_id]) for cell_id, cell in baseline.cells.items() if cell_id in records]
+    unknown = sum((cell.input_sha256 is None) != (record.input_sha256 is None) for cell, record in both)
+    words = "held against a baseline without knowing whether the input is the same: --update writes it"
+    return [f"{unknown} cell{'s' * (unknown != 1)} {words}"] if unknown else []
 
 
 def rank(status: Status) -> int:
@@ -166,7 +189,9 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     for kind in Kind:
         counts = Counter(verdict.outcome for verdict in verdicts if verdict.kind is kind)
         judged = counts.total() - counts[Outcome.UNJUDGED]
-        if counts:
+        if kind is Kind.INPUT and counts:
+            parts.append(f"input: {counts[Outcome.FAILED]} not comparable")
+        elif counts:
             warned = f" ({counts[Outcome.WARNED]} warned)" if counts[Outcome.WARNED] else ""
             parts.append(f"{kind}: {counts[Outcome.PASSED] + counts[Outcome.WARNED]} of {judged} passed{warned}")
     return "; ".join(parts)

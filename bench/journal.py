@@ -10,6 +10,7 @@ from typing import Self
 from bench.lines import Lines, accepted, repair
 from bench.lock import hold, release
 from bench.record import Record, parse_journal, read_journal, to_frame
+from bench.stale import counting
 from bench.whole_file import make_folder, whole
 
 JOURNAL, DAMAGED = "journal.jsonl", "journal.damaged"
@@ -70,12 +71,16 @@ def newest(records: Iterable[Record]) -> dict[str, Record]:
 
 def read(run: Path) -> dict[str, Record]:
     """The records that count in a run folder, by cell; none where there is no journal."""
-    return newest(read_journal(run)) if (run / JOURNAL).exists() else {}
+    return counting(read_journal(run)) if (run / JOURNAL).exists() else {}
 
 
 def damage(run: Path) -> list[str]:
-    """What is wrong with a run's journal, one line each; nothing is changed."""
-    return [f"{run / JOURNAL}: {line}" for line in parse_journal((run / JOURNAL).read_bytes()).damage]
+    """What is wrong with a run's journal, and what of it does not count, one line each; nothing is changed."""
+    parsed = parse_journal((run / JOURNAL).read_bytes())
+    left_out = len(newest(parsed.values)) - len(counting(parsed.values))
+    rows = f"{left_out} {'row is' if left_out == 1 else 'rows are'} left out"
+    aged = [f"{rows}: of an earlier input, or an earlier version of a plug-in, than newer rows"] if left_out else []
+    return [f"{run / JOURNAL}: {line}" for line in [*parsed.damage, *aged]]
 
 
 def write_parquet(run: Path) -> None:

@@ -17,9 +17,9 @@ from bench import config
 from bench.config import ConfigError
 from bench.learning import curves, ranks
 from bench.learning.checkpoint import CHECKPOINT
-from bench.learning.config import resolve
+from bench.learning.config import Experiment, resolve
 from bench.learning.curves import Point
-from bench.learning.folder import STATUS, Folder, Status, continue_from
+from bench.learning.folder import STATUS, Folder, Status, changed, continue_from, refuse_another
 from bench.learning.judge import Judge
 from bench.learning.matrix import Run, expand
 from bench.learning.outcome import LEARNED, OUTCOMES, SCHEMA, Outcome, read
@@ -33,6 +33,7 @@ from bench.threads import cores, set_threads
 from bench.whole_file import write_whole
 
 FINE, FAILED = 0, 1
+ELSEWHERE = "choose another --out"
 
 
 def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Console, progress: Console) -> int:
@@ -45,11 +46,12 @@ def learn(config_path: Path, out: Path, plugins: Sequence[Path], console: Consol
     _use_threads(runs[0])
     _fits(out, runs)
     known = {outcome.run: outcome for outcome in read(out)}
-    experiments = {
-        run.name: resolve(run.config, config_path, plugins)
-        for run in runs
-        if run.name not in known or not _is_done(known[run.name], run)
-    }
+    experiments = dict[str, Experiment]()
+    for run in runs:
+        experiment = resolve(run.config, config_path, plugins)
+        refuse_another(out / run.name, experiment)
+        if run.name not in known or not _is_done(known[run.name], run, experiment, out / run.name):
+            experiments[run.name] = experiment
     team = ranks.join(ranks.local_device(runs[0].config.device))
     judge, codes = Judge(), []
     with ExitStack() as closing:
@@ -101,9 +103,17 @@ def _fits(out: Path, runs: Sequence[Run]) -> None:
         raise ConfigError(f"{out}: holds several trainings, not the one of this: choose another --out")
 
 
-def _is_done(outcome: Outcome, run: Run) -> bool:
-    """Whether it is of this very training, and need not be done again; one that failed is."""
-    return outcome.status == "finished" and outcome.config == _told(run)
+def _is_done(outcome: Outcome, run: Run, experiment: Experiment, folder: Path) -> bool:
+    """Whether it is of this very training, data and plug-ins, and need not be done again; one that failed is. One whose
+    test pairs alone have changed is judged again, from its checkpoint.
+
+    Raises ConfigError where it has no checkpoint, and training anew would take its place.
+    """
+    if outcome.status != "finished" or outcome.config != _told(run):
+        return False
+    if outcome.made_of != experiment.made_of and not (folder / CHECKPOINT).exists():
+        raise ConfigError(f"{folder}: is finished, and {changed(outcome.made_of, experiment.made_of)}: {ELSEWHERE}")
+    return outcome.made_of == experiment.made_of
 
 
 def _told(run: Run) -> dict[str, Any]:
@@ -156,6 +166,7 @@ def _outcome(run: Run, training: Training, ended: Status, judge: Judge, out: Pat
         settings=run.settings,
         config=_told(run),
         problem={**experiment.training.parameters, **_written_paths(run)},
+        made_of=experiment.made_of,
         status="finished" if finished else "failed",
         message=message,
         epochs=position.epoch,

@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 
 from bench import kept, output
-from bench.catalogue import Catalogue
+from bench.catalogue import Catalogue, ChangedError
 from bench.cell import Cell, reproduce_command
 from bench.config import Measure
 from bench.isolation import Job, Outcome, Workers
 from bench.record import Record, Status
 from bench.samples import Timed, summarise
-from bench.suite import is_unstable, write_suite
+from bench.suite import is_unstable, timings_file, write_suite
 
 STOLEN_SHARE = 0.02
 """Of the processors' time, taken by other machines on the same host, above which a cell counts as disturbed."""
@@ -67,9 +67,11 @@ class CellRunner:
     environment: str = ""
 
     def measure(self, cell: Cell, references: list[dict[str, Any]] | None) -> Record:
-        """The cell's record; its timings also go into a pyperf suite. `references` as `References.of` gives them."""
+        """The cell's record; its timings also go into a pyperf suite. `references` as `References.of` gives them.
+
+        Raises ChangedError.
+        """
         found, started = _Findings(), time.perf_counter()
-        kept.forget(self.run, cell.cell_id)
         with _disturbance(found, cell.threads):
             self._run_workers(cell, references, found)
         if found.processes:
@@ -77,6 +79,11 @@ class CellRunner:
         found.numbers["output_tail"] = output.keep(self.run, cell.cell_id, found.printed)
         found.numbers["wall_seconds"] = time.perf_counter() - started
         return self.record(cell, found.status, found.message, flags=sorted(set(found.flags)), **found.numbers)
+
+    def forget(self, cell: Cell) -> None:
+        """The files of an earlier row of the cell, which another one is to follow."""
+        kept.forget(self.run, cell.cell_id)
+        timings_file(self.run, cell.cell_id).unlink(missing_ok=True)
 
     def record(self, cell: Cell, status: Status, message: str, **numbers: Any) -> Record:
         """A record with what the cell and the run say filled in."""
@@ -91,7 +98,7 @@ class CellRunner:
         taken, wanted = sum(len(process.values) for process in found.processes), settings.values * settings.processes
         found.flags += [f"values={taken}/{wanted}"] * (taken < wanted)
         found.flags += [] if settings.warm is None else [f"warm={settings.warm:g}"]
-        suite = write_suite(self.run / "pyperf" / f"{cell.cell_id}.json", cell, found.processes)
+        suite = write_suite(timings_file(self.run, cell.cell_id), cell, found.processes)
         found.flags += ["unstable"] * is_unstable(suite)
 
     def _run_workers(self, cell: Cell, references: list[dict[str, Any]] | None, found: _Findings) -> None:
@@ -142,9 +149,16 @@ class CellRunner:
             kept.keep(Path(reference["file"]), self.run, kept.reference_file(cell.instance.sha256, kind))
 
     def _worker(self, role: str, cell: Cell, found: _Findings, **payload: Any) -> Outcome:
-        outcome = self.workers.run_one(_job(role, cell, self.settings, self.catalogue, payload))
+        outcome = unless_changed(self.workers.run_one(_job(role, cell, self.settings, self.catalogue, payload)))
         found.printed.append((role, outcome.output))
         return outcome
+
+
+def unless_changed(outcome: Outcome) -> Outcome:
+    """The outcome. Raises ChangedError where its worker found another input or plug-in than the plan's."""
+    if "changed" in outcome.numbers:
+        raise ChangedError(outcome.message)
+    return outcome
 
 
 def record_of(cell: Cell, status: Status, message: str, **numbers: Any) -> Record:
@@ -153,6 +167,7 @@ def record_of(cell: Cell, status: Status, message: str, **numbers: Any) -> Recor
     return Record(
         cell_id=cell.cell_id,
         input_sha256=instance.sha256,
+        plugin_sha256=cell.plugin_sha256,
         method=cell.method,
         method_parameters=cell.method_parameters,
         problem=instance.family,
@@ -178,6 +193,7 @@ def _job(role: str, cell: Cell, settings: Measure, catalogue: Catalogue, more: d
         "method_parameters": cell.method_parameters,
         "family": cell.instance.family,
         "problem_parameters": cell.instance.located,
+        "input_sha256": cell.instance.sha256,
         "chunks": [(chunk.start, chunk.stop) for chunk in cell.chunks],
         "device": cell.device,
         "dtype": cell.dtype,

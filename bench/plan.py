@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bench import reads
 from bench.axes import axes
 from bench.catalogue import Catalogue, NoSuchKeyError, PluginError
 from bench.cell import Cell, Instance
@@ -21,7 +22,8 @@ from problems.registry import nearest
 
 
 def matrix(job: dict[str, Any]) -> dict[str, Any]:
-    """The plan of a run as JSON, for the runner, which loads no torch: `{cells, config, catalogue, absent}`.
+    """The plan of a run as JSON, for the runner, which loads no torch: `{cells, config, catalogue, reads,
+    absent}`.
 
     The job names the `document` and the `file` it is from, `plugins`, `devices` (None for those of the document) and
     `only`. What is wrong with them comes back as one line, `{refused}`; `absent` are devices that are not here.
@@ -30,16 +32,19 @@ def matrix(job: dict[str, Any]) -> dict[str, Any]:
         settings = parse(job["document"], job["file"])
         catalogue = Catalogue.of(plugin_files(settings, Path(job["file"]), map(Path, job["plugins"])))
         settings = with_plugins(settings, catalogue)
-        cells = expand(settings, catalogue, job["file"], job["devices"])
+        with reads.listening() as read:
+            cells = expand(settings, catalogue, job["file"], job["devices"])
         cells = select(cells, job["only"]) if job["only"] else cells
     except PluginError as error:
         return {"refused": f"{job['file']}: {error}"}
     except ConfigError as error:
         return {"refused": str(error)}
+    families = {cell.instance.family for cell in cells}
     return {
         "cells": [cell.to_json() for cell in cells],
         "config": settings.model_dump(mode="json"),
         "catalogue": catalogue.to_json(),
+        "reads": None if families & catalogue.plugin_problems.keys() else reads.fingerprints(read),
         "absent": [name for name in sorted({cell.device for cell in cells}) if not _is_present(name)],
     }
 
@@ -66,7 +71,8 @@ def expand(config: Config, catalogue: Catalogue, file: str, devices: Sequence[st
                     if entry.problems is not None and problem.label not in entry.problems:
                         continue
                     for parameters in variants:
-                        cell = Cell(instance, entry.key, parameters, batch, device, dtype, threads)
+                        plugin = catalogue.plugin_sha256(entry.key, instance.family)
+                        cell = Cell(instance, entry.key, parameters, batch, device, dtype, threads, plugin)
                         _check_recordable(cell, file)
                         cells.setdefault(cell.cell_id, cell)
     if not cells:

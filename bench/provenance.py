@@ -26,6 +26,7 @@ GROUND = (
     "cuda",
     "git_sha",
     "git_changes_sha256",
+    "source_sha256",
     "settings",
 )
 """What decides whether two records may stand side by side without a word; the load and the like come and go."""

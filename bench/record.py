@@ -25,6 +25,10 @@ errors are over all pairs of the cell that the reference covers, their gradients
     wall_seconds             all that the cell took, starts of its processes included
     measured_seconds         of these, spent in calls of the method: the pass, warm-ups, timed values, the memory's run
     quantities               what the run's `[measure] quantities` say of the cell, medians over its calls, by name
+    input_sha256             of every number that defines the instance
+    plugin_sha256            of the third party's file that made the cell and of the modules beside it that it imports
+                             (bench/plugins.py); of a method's and a family's, sha256 of the two, the method's first;
+                             null where neither is a plug-in, and in records of before
     environment              which of the run's `environments/*.json` it was measured in
 """
 
@@ -117,6 +121,7 @@ class Record(pydantic.BaseModel):
     schema_version: int = pydantic.Field(default=SCHEMA, alias="schema")
     cell_id: str
     input_sha256: str | None = None
+    plugin_sha256: str | None = None
     method: str
     method_parameters: dict[str, Any]
     problem: str

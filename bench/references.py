@@ -14,6 +14,7 @@ from bench.catalogue import Catalogue
 from bench.cell import Cell, Instance
 from bench.config import ReferenceEntry
 from bench.isolation import Job, Outcome, Workers
+from bench.measure import unless_changed
 from bench.record import Status
 
 OWN_CACHE = "cache"
@@ -44,7 +45,7 @@ class References:
         return [self._known[key] for key in self._keys(cell)]
 
     def compute(self, cells: Iterable[Cell], workers: Workers, at_once: int, done: Callable[[int, int], None]) -> None:
-        """All that these cells need; `done(pairs, of_pairs)` is called as workers finish."""
+        """All that these cells need; `done(pairs, of_pairs)` is called as workers finish. Raises ChangedError."""
         instances = {cell.instance.sha256: cell.instance for cell in cells}
         wanted: dict[str, list[Key]] = {sha256: [] for sha256 in instances}
         for key in dict.fromkeys(key for cell in cells for key in self._keys(cell)):
@@ -53,6 +54,7 @@ class References:
         total, finished = sum(len(keys) for keys in wanted.values()), 0
         done(0, total)
         for index, outcome in workers.run([self._job(*share) for share in shares], at_once):
+            unless_changed(outcome)
             keys = shares[index][1]
             self._known.update(zip(keys, _located(outcome, keys), strict=True))
             outcome.remove_files()
@@ -75,6 +77,7 @@ class References:
             "catalogue": self._catalogue.to_json(),
             "family": instance.family,
             "problem_parameters": instance.located,
+            "input_sha256": instance.sha256,
             "pairs": [(pair, kind) for _, pair, kind in keys],
             "seed": SEED,
             "folders": [str(folder) for folder in self._folders],

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import config, journal, output, provenance
+from bench import config, journal, output, plugin_store, provenance
 from bench.aligned import Column, Table
 from bench.progress import Watcher
-from bench.record import Record
+from bench.record import Record, read_journal
 from bench.run import Request, run
 from problems.registry import nearest
 
@@ -17,6 +17,7 @@ SHOWN = (
     "status",
     "message",
     "input_sha256",
+    "plugin_sha256",
     "accuracy",
     "error_relative",
     "best_scalar",
@@ -40,17 +41,17 @@ class NoSuchCellError(ValueError):
 
 
 def recorded(cell_id: str, folder: Path) -> Record:
-    """Raises NoSuchCellError."""
-    records = journal.read(folder)
+    """The cell's last record, whether or not its input and its plug-in are today's. Raises NoSuchCellError."""
+    records = journal.newest(read_journal(folder))
     if cell_id not in records:
         raise NoSuchCellError(f"{folder}: no cell '{cell_id}' was recorded: {nearest(cell_id, list(records))}")
     return records[cell_id]
 
 
 def measure_again(record: Record, folder: Path, watcher: Watcher) -> tuple[Record, str]:
-    """The record and what was printed, in a folder that is gone afterwards.
+    """The record and what was printed, with the plug-ins as they were, in a folder that is gone afterwards.
 
-    Raises ConfigError where the suite refuses the cell by now.
+    Raises NoVersionError where the run does not hold them, and ConfigError where the suite refuses the cell by now.
     """
     settings = provenance.read(folder).get(record.environment, {}).get("settings", {})
     document: dict[str, Any] = {
@@ -61,7 +62,7 @@ def measure_again(record: Record, folder: Path, watcher: Watcher) -> tuple[Recor
     measure = document.setdefault("measure", {})
     measure |= {"device": record.device, "dtype": record.dtype, "threads": record.threads}
     document |= _home(folder)
-    plugins = sorted((folder / "plugins").glob("*.py"))
+    plugins = plugin_store.kept(record, folder)
     with tempfile.TemporaryDirectory(prefix="hypergrad-reproduce-") as out:
         request = Request(document, folder / "config.toml", Path(out), plugins=plugins, only=f"method={record.method}")
         (again,) = run(request, watcher)
@@ -109,6 +110,8 @@ def disagreement(record: Record, again: Record) -> str:
         return f"the suite has become another: this cell is {again.cell_id} now"
     if record.input_sha256 != again.input_sha256:
         return "the problem's data are not the same"
+    if record.plugin_sha256 is None and again.plugin_sha256 is not None:
+        return "which version of the plug-in it came from was not recorded"
     if record.status != again.status:
         return f"status {again.status}, recorded {record.status}"
     if record.error_relative is None or again.error_relative is None:

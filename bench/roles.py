@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from bench.accuracy import compare
 from bench.call import Call, check_solution, converged_of, flat_gradient, iterations_of
-from bench.catalogue import Catalogue
+from bench.catalogue import STOPPED, Catalogue, ChangedError
 from bench.gpu import Clocks
 from bench.kept import FIRST_GRADIENT
 from bench.memory import peak_of
@@ -30,7 +30,7 @@ from bench.threads import other_pools, set_threads
 from bench.timing import Calls, time_calls
 from methods.contract import Method, Solution
 from problems import registry
-from problems.contract import Problem, Theta, kkt_residual, scales
+from problems.contract import Problem, Theta, input_sha256, kkt_residual, scales
 from problems.penalties import L1, SmoothPenalty
 
 
@@ -46,6 +46,7 @@ class Task:
     method_parameters: dict[str, Any]
     family: str
     problem_parameters: dict[str, Any]
+    input_sha256: str
     chunks: list[slice]
     device: str
     dtype: str
@@ -61,9 +62,10 @@ class Task:
 
     @cached_property
     def original(self) -> Problem:
-        """All pairs on the CPU in double precision."""
-        family = self.catalogue.problem(self.family)
-        return family.build(family.settings_type(**self.problem_parameters))
+        """All pairs on the CPU in double precision. Raises ChangedError."""
+        problem = _built(self.catalogue, self.family, self.problem_parameters, self.input_sha256)
+        set_threads(self.threads)
+        return problem
 
     @cached_property
     def problem(self) -> Problem:
@@ -173,9 +175,8 @@ def quantities(job: dict[str, Any], folder: Path) -> dict[str, Any]:
 def reference(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The files of the references of some pairs, which are computed where they are not in the cache."""
     del folder
-    family = Catalogue(**job["catalogue"]).problem(job["family"])
-    problem = family.build(family.settings_type(**job["problem_parameters"]))
-    set_threads(1)
+    parameters, sha256 = job["problem_parameters"], job["input_sha256"]
+    problem = _built(Catalogue(**job["catalogue"]), job["family"], parameters, sha256)
     pairs = [(problem.subset(slice(pair, pair + 1)), kind) for pair, kind in job["pairs"]]
     folders = [Path(folder) for folder in job["folders"]]
     found = [cached(pair, kind, job["seed"], folders) for pair, kind in pairs]
@@ -210,6 +211,18 @@ ROLES: dict[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = {
     "plan": plan,
     "tabulate": tabulate,
 }
+
+
+def _built(catalogue: Catalogue, key: str, parameters: dict[str, Any], sha256: str) -> Problem:
+    """The instance of the plan, built as there. Raises ChangedError where what it is built from has changed since."""
+    set_threads(1)  # a third party's sums may round by their number
+    family = catalogue.problem(key)
+    problem = family.build(family.settings_type(**parameters))
+    now = input_sha256(problem)
+    if now != sha256:
+        words = f"the input of {key} changed while the run was under way ({sha256[:8]}, now {now[:8]})"
+        raise ChangedError(f"{words}: {STOPPED}")
+    return problem
 
 
 def _circumstances(task: Task, watch: Clocks, started: float) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import config, forecast, provenance, pruning
+from bench import config, forecast, plugin_store, plugins, provenance, pruning, reads, stale
 from bench.catalogue import Catalogue
 from bench.cell import Cell
 from bench.config import Config, ConfigError
@@ -29,11 +28,9 @@ from bench.record import Record, Status
 from bench.references import References
 from bench.slurm import SlurmOptions, measure_on_slurm
 from bench.whole_file import write_whole
-from problems.registry import ROOT
 
 PLAN_SECONDS = 600.0
 """What building every problem of a matrix may take."""
-SOURCES = ("problems", "methods", "bench")
 FINISHED = "plan.json"
 
 
@@ -67,14 +64,13 @@ class Request:
         return config.home_of(self.document.get("relative_to"), self.config_path)
 
     def key(self) -> str:
-        """The same where the same cells would follow: of the configuration, the options and the source."""
-        files = [file for folder in SOURCES for file in sorted((ROOT / folder).rglob("*.py"))]
-        plugins = [*self.plugins, *(self.home / name for name in self.document.get("plugins", []))]
-        parts = [
-            json.dumps([self.document, str(self.home), self.devices, self.only], sort_keys=True, default=str).encode()
-        ]
-        parts += [path.read_bytes() for path in [*files, *plugins] if path.is_file()]  # `plan` refuses one that is not
-        return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+        """The same where the same cells would follow, unless their data have changed: of the configuration, the
+        options, the plug-ins with the modules beside them, and the source."""
+        files = [*(self.home / name for name in self.document.get("plugins", [])), *self.plugins]
+        there = [file.resolve() for file in files if file.is_file()]  # `plan` refuses one that is not
+        versions = [[str(file), plugins.sources(file)] for file in there]
+        asked = [self.document, str(self.home), self.devices, self.only, versions, reads.source_sha256()]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -92,13 +88,16 @@ class Plan:
     absent: frozenset[str]
     """Devices of some cells that this machine does not have."""
     machine: dict[str, Any]
+    reads: dict[str, str] | None
+    """What the problems were built from (`bench.reads`); None where nobody knows."""
 
 
 def run(request: Request, watcher: Watcher) -> list[Record]:
     """Measures what the folder does not hold; the records of all the cells, in the plan's order.
 
-    Raises ConfigError where the configuration, a plug-in or an option is wrong, InUseError where another run holds the
-    folder, and TableError where its `records.parquet` cannot be written, which the same command tries again.
+    Raises ConfigError where the configuration, a plug-in or an option is wrong, ChangedError where data or a plug-in
+    change meanwhile, InUseError where another run holds the folder, and TableError where its `records.parquet` cannot
+    be written, which the same command tries again.
     """
     settings = config.parse(request.document, str(request.config_path))
     with Journal(request.out) as journal, watcher:
@@ -122,9 +121,11 @@ def run(request: Request, watcher: Watcher) -> list[Record]:
             tabulated = workers.run_one(Job("tabulate", {"run": str(plan.out.resolve())}, "fork", 1, PLAN_SECONDS))
             if tabulated.status is not Status.OK:
                 raise TableError(f"{plan.out}/records.parquet: cannot be written: {tabulated.message}")
-        cells = [cell.cell_id for cell in plan.cells]
-        write_whole(plan.out / FINISHED, json.dumps({"key": request.key(), "cells": cells}) + "\n")
-        return [journal.records[cell_id] for cell_id in cells]
+        ground = {cell.cell_id: [cell.instance.sha256, cell.plugin_sha256] for cell in plan.cells}
+        if plan.reads is not None:
+            finished_plan = {"key": request.key(), "reads": plan.reads, "cells": ground}
+            write_whole(plan.out / FINISHED, json.dumps(finished_plan) + "\n")
+        return [journal.records[cell_id] for cell_id in ground]
 
 
 def make_plan(request: Request, workers: Workers) -> Plan:
@@ -152,6 +153,7 @@ def make_plan(request: Request, workers: Workers) -> Plan:
         jobs=request.jobs,
         absent=frozenset(planned["absent"]),
         machine=planned["machine"],
+        reads=planned["reads"],
     )
 
 
@@ -160,24 +162,25 @@ def _finished(request: Request, journal: Journal, say: Say) -> list[Record] | No
     path = request.out / FINISHED
     if not path.exists() or request.retry:
         return None
-    known = read_own(path, _key_and_cells, say)
-    if known is None or known[0] != request.key() or not journal.records.keys() >= set(known[1]):
+    known = read_own(path, _finished_plan, say)
+    if known is None or known[0] != request.key() or not reads.are_as_they_were(known[1]):
         return None
-    return [journal.records[cell_id] for cell_id in known[1]]
+    rows = [(journal.records.get(cell_id), ground) for cell_id, ground in known[2].items()]
+    settled = [row for row, ground in rows if row is not None and ground == [row.input_sha256, row.plugin_sha256]]
+    return settled if len(settled) == len(rows) else None
 
 
-def _key_and_cells(path: Path) -> tuple[str, list[str]]:
+def _finished_plan(path: Path) -> tuple[str, dict[str, str], dict[str, list[str | None]]]:
+    """Its key, what it was built from, and each cell's input and plug-in; no cells in the files of before."""
     known = json.loads(path.read_text(encoding="utf-8"))
-    return known["key"], [str(cell_id) for cell_id in known["cells"]]
+    cells = known["cells"]
+    return known["key"], dict(known.get("reads", {})), cells if isinstance(cells, dict) else {}
 
 
 def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:
     """The configuration, the plug-ins and the environment; says where earlier rows stand on other ground."""
     provenance.copy_config(plan.config_path, plan.out)
-    for file in [*plan.catalogue.plugin_methods.values(), *plan.catalogue.plugin_problems.values()]:
-        (plan.out / "plugins").mkdir(exist_ok=True)
-        if Path(file).parent != (plan.out / "plugins").resolve():
-            shutil.copy(file, plan.out / "plugins")
+    plugin_store.keep(plan.catalogue, plan.out)
     settings = plan.config.model_dump(mode="json", include={"measure", "reference"})
     environment = {**plan.machine, "settings": settings, "command": sys.argv}
     known = provenance.read(plan.out, watcher.say)
@@ -190,14 +193,27 @@ def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:
 
 
 def _pending(plan: Plan, journal: Journal, retry: frozenset[Status], watcher: Watcher) -> list[Cell]:
-    recorded = {cell.cell_id: journal.records[cell.cell_id] for cell in plan.cells if cell.cell_id in journal.records}
-    settled = {cell_id for cell_id, record in recorded.items() if record.status not in retry}
+    recorded = [(cell, journal.records[cell.cell_id]) for cell in plan.cells if cell.cell_id in journal.records]
+    changed = [(cell, record) for cell, record in recorded if cell.changes(record)]
+    for line in stale.said(changed, plan.catalogue, plan.out):
+        watcher.say(line)
+    counting = [(cell, record) for cell, record in recorded if not cell.changes(record) and record.status not in retry]
+    again = [cell for cell, _ in changed]
+    settled = [(cell, record) for cell, record in counting if not _waits_for(cell, record, again, counting)]
     if settled:
         watcher.say(f"{len(settled)} of {len(plan.cells)} cells are in {plan.out} already")
-    failed = sorted({str(recorded[cell_id].status) for cell_id in settled if is_failure(recorded[cell_id])})
+    failed = sorted({str(record.status) for _, record in settled if is_failure(record)})
     if failed:
         watcher.say(f"some of them failed: --retry {','.join(failed)} measures those again")
-    return pruning.in_order([cell for cell in plan.cells if cell.cell_id not in settled])
+    done = {cell.cell_id for cell, _ in settled}
+    return pruning.in_order([cell for cell in plan.cells if cell.cell_id not in done])
+
+
+def _waits_for(cell: Cell, record: Record, again: list[Cell], counting: list[tuple[Cell, Record]]) -> bool:
+    """Whether it was pruned by a row that counts no longer."""
+    if pruning.PRUNED not in record.flags or pruning.pruned_by(cell, counting) is not None:
+        return False
+    return any(pruning.is_larger(cell, other) for other in again)
 
 
 def is_failure(record: Record) -> bool:
@@ -217,6 +233,7 @@ def _measure(plan: Plan, pending: list[Cell], runner: CellRunner, journal: Journ
     rows = [(cell, journal.records[cell.cell_id]) for cell in plan.cells if cell.cell_id not in waiting]
 
     def measured(cell: Cell) -> Record:
+        runner.forget(cell)
         if cell.device in plan.absent:
             return runner.record(cell, Status.UNSUPPORTED, f"this machine has no device '{cell.device}'")
         cause = pruning.pruned_by(cell, rows)

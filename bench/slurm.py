@@ -24,6 +24,7 @@ from bench.cluster import Cluster, ClusterError, Seen, Slurm, census, ending
 from bench.measure import record_of
 from bench.own_files import read_own
 from bench.record import Record, Status, read_journal
+from bench.suite import timings_file
 from bench.whole_file import copy_whole, write_whole
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 JOBS, JOB, LOGS = "jobs", "job.json", "logs"
 STATUSES = {"TIMEOUT": Status.TIMEOUT, "OUT_OF_MEMORY": Status.OUT_OF_MEMORY}
 """Of a job's unfinished cells; for every other end they have crashed."""
+BEFORE_IT_BEGAN = "between its submission and its start: not merged, the same command measures the cell as it is now"
+SUPERSEDED = "SUPERSEDED"
+"""In place of Slurm's word, of a job whose cells are others by now."""
 CANCEL_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 10.0
 
 
@@ -55,16 +59,27 @@ def measure_on_slurm(
 ) -> None:
     """Calls `done`, which appends to RUN's journal, once for each pending cell.
 
-    Jobs of an earlier call that are still out are waited for, their cells not submitted again. The cells of one
-    instance share a job, as they share its references. Raises ClusterError where nothing can be submitted. On
+    Jobs of an earlier call that are still out are waited for, their cells not submitted again, unless an input or a
+    plug-in has changed since: those are cancelled. The cells of one instance share a job, as they share its references.
+    A record of another input or plug-in than the plan's, which changed before the job began, is not merged: its cell
+    has crashed, and says so. Raises ClusterError where nothing can be submitted. On
     KeyboardInterrupt the jobs are cancelled; what they had finished is merged, and their other cells stay pending.
     """
-    wanted, merged = {cell.cell_id for cell in pending}, _merged(plan.out)
-    jobs = [job for job in _open_jobs(plan.out) if wanted & job.expected(merged)]
+    planned = {cell.cell_id: cell for cell in plan.cells}
+    wanted, merged, jobs = {cell.cell_id for cell in pending}, _merged(plan.out), list[_Job]()
+    for job in _open_jobs(plan.out):
+        there = wanted & job.expected(merged)
+        if there & job.as_planned(planned):
+            jobs.append(job)
+        elif there:
+            say(f"submitted before an input or a plug-in changed, and cancelled: {job.job_id}")
+            with suppress(ClusterError):
+                options.cluster.cancel([job.job_id])
+            job.write(SUPERSEDED)
     if jobs:
         say(f"submitted before, and waited for: {', '.join(job.job_id for job in jobs)}")
     for job in jobs:
-        wanted -= job.expected(merged)
+        wanted -= job.expected(merged) & job.as_planned(planned)
     groups: dict[str, list[Cell]] = {}
     for cell in pending:
         if cell.cell_id in wanted:
@@ -72,7 +87,7 @@ def measure_on_slurm(
     if groups:
         jobs += _submit(plan, list(groups.values()), options)
         say(f"submitted: {len(groups)} jobs for {len(wanted)} cells")
-    collector = _Collector(plan.out, options.cluster, done, say)
+    collector = _Collector(plan.out, options.cluster, planned, done, say)
     try:
         collector.collect(jobs)
     except KeyboardInterrupt:
@@ -106,10 +121,19 @@ class _Job:
             records.popitem()
         return {cell_id: _rerooted(record, self.run) for cell_id, record in records.items()}
 
+    def as_planned(self, planned: Mapping[str, Cell]) -> set[str]:
+        """Its cells that were submitted with the input and the plug-ins of this plan."""
+        own = [(cell, planned.get(cell.cell_id)) for cell in self.cells]
+        return {cell.cell_id for cell, now in own if now is not None and _ground(cell) == _ground(now)}
+
     def expected(self, merged: set[str]) -> set[str]:
         """The cells whose records are still to be had from it."""
         had = {cell_id for cell_id, record in self.records("").items() if record.to_line() in merged}
         return {cell.cell_id for cell in self.cells} - had
+
+
+def _ground(cell: Cell) -> tuple[str, str | None]:
+    return cell.instance.sha256, cell.plugin_sha256
 
 
 def _open_jobs(run: Path) -> Iterator[_Job]:
@@ -151,6 +175,8 @@ def _choice(cells: list[Cell]) -> list[str]:
 class _Collector:
     run: Path
     cluster: Cluster
+    planned: Mapping[str, Cell]
+    """With the input and the plug-ins of today; a job may have others, and cells that are in no plan of today."""
     done: Callable[[Cell, Record], None]
     say: Callable[[str], None]
 
@@ -179,9 +205,12 @@ class _Collector:
                 time.sleep(min(LONGEST_PAUSE_SECONDS, 0.2 + (time.monotonic() - started) / 20))
 
     def _merge(self, job: _Job, seen: Seen, merged: set[str]) -> set[str]:
-        cells, records = {cell.cell_id: cell for cell in job.cells}, job.records(seen.state)
+        cells = {cell.cell_id: self.planned.get(cell.cell_id, cell) for cell in job.cells}
+        all_records = job.records(seen.state).items()
+        records = {cell_id: record for cell_id, record in all_records if not cells[cell_id].changes(record)}
         for cell_id, record in records.items():
             if record.to_line() not in merged:
+                timings_file(self.run, cell_id).unlink(missing_ok=True)
                 environment = Path(provenance.FOLDER, f"{record.environment}.json")
                 for file in (Path("pyperf", f"{cell_id}.json"), environment, output.file_of(cell_id)):
                     if (job.folder / file).exists():
@@ -198,10 +227,16 @@ class _Collector:
     def _give_up(self, job: _Job, seen: Seen, finished: set[str]) -> None:
         log = self.run / JOBS / LOGS / f"{job.job_id}_0_log.err"
         words = ending(log.read_text(errors="replace")) if log.exists() else "it wrote nothing to stderr"
-        message = f"Slurm job {job.job_id}: {seen.state} on {seen.node or 'no node'}: {words}"
+        end = f"{seen.state} on {seen.node or 'no node'}: {words}"
+        others = job.records(seen.state)
         for cell in job.cells:
-            if cell.cell_id not in finished:
+            is_todays = _ground(cell) == _ground(self.planned.get(cell.cell_id, cell))
+            if cell.cell_id not in finished and is_todays:  # else another job has it
+                changed = cell.changes(others[cell.cell_id]) if cell.cell_id in others else []
+                why = f"the {' and the '.join(changed)} changed {BEFORE_IT_BEGAN}" if changed else end
+                message = f"Slurm job {job.job_id}: {why}"
                 kept.forget(self.run, cell.cell_id)
+                timings_file(self.run, cell.cell_id).unlink(missing_ok=True)
                 record = record_of(cell, STATUSES.get(seen.state, Status.CRASHED), message)
                 self.done(cell, _rerooted(record, self.run))
 

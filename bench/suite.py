@@ -30,6 +30,11 @@ def is_unstable(suite: pyperf.BenchmarkSuite) -> bool:
     return False
 
 
+def timings_file(run: Path, cell_id: str) -> Path:
+    """In the run's folder."""
+    return run / "pyperf" / f"{cell_id}.json"
+
+
 def write_suite(path: Path, cell: Cell, processes: list[Timed]) -> pyperf.BenchmarkSuite:
     """One benchmark per phase, named `<cell_id> <phase>`, with one pyperf run per worker process."""
     benchmarks = [_benchmark(cell, phase, processes) for phase in PHASES]

@@ -22,13 +22,20 @@ class Kind(enum.StrEnum):
     """What is judged, the most serious first."""
 
     ACCURACY = "accuracy"
+    INPUT = "input"
+    """Whether the two are of the same problem at all; nothing else is judged where they are not."""
     MEMORY = "memory"
     TIME = "time"
 
 
-EXIT_CODES = {Kind.ACCURACY: 1, Kind.MEMORY: 3, Kind.TIME: 4}
+EXIT_CODES = {Kind.ACCURACY: 1, Kind.INPUT: 2, Kind.MEMORY: 3, Kind.TIME: 4}
 """What a command ends with whose most serious failure is of this kind; 0 is fine, 2 is bad input. They differ so that
 a script on a shared machine can let a mere slowdown pass: `... || [ $? -eq 4 ]`."""
+
+
+def not_comparable(before: str, now: str) -> str:
+    """In place of a verdict, of two inputs by their `input_sha256`."""
+    return f"not comparable: the input changed ({before[:8]}, now {now[:8]})"
 
 
 class Outcome(enum.StrEnum):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench.catalogue import ChangedError
 from bench.output import plain, said, traceback_of
 from bench.roles import ROLES, RefusedError
 from bench.supervisor import JOB, RESULT
@@ -33,6 +34,8 @@ def _attempt(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         return {"status": "ok", **ROLES[job["role"]](job, folder)}
     except RefusedError as refusal:
         return {"status": "unsupported", "message": " ".join(plain(str(refusal)).split())[:KEPT_CHARACTERS]}
+    except ChangedError as change:
+        return {"status": "error", "message": str(change), "changed": True}
     except SystemExit:  # the process is to end, with this exit code
         raise
     except BaseException as error:  # a method may raise KeyboardInterrupt, too; the runner's goes by its supervisor

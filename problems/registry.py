@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -45,25 +44,11 @@ def load(package: str, key: str, base: type[T]) -> type[T]:
     known = keys(package)
     if key not in known:
         raise UnknownKey(f"{package} has no '{key}': {nearest(key, known)}")
-    return _only_subclass(importlib.import_module(f"{package}.{key}"), base)
+    return only_subclass(importlib.import_module(f"{package}.{key}"), base)
 
 
-@cache
-def load_file(path: Path, base: type[T]) -> type[T]:
-    """The one concrete subclass of `base` that a third party's file defines; its key is the file's name.
-
-    Raises FileNotFoundError and TypeError.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"plug-in {path} does not exist")
-    module = ModuleType(f"plugin_{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module
-    exec(compile(path.read_bytes(), path, "exec"), vars(module))  # an import would leave a __pycache__ beside it
-    return _only_subclass(module, base)
-
-
-def _only_subclass(module: ModuleType, base: type[T]) -> type[T]:
+def only_subclass(module: ModuleType, base: type[T]) -> type[T]:
+    """The one concrete subclass of `base` that a module defines. Raises TypeError."""
     found = [
         value
         for value in vars(module).values()

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench import journal
 from bench.aligned import Table
 from bench.own_files import read_object
-from bench.record import Record, Status, read_journal
+from bench.record import Record, Status
 from bench.run_folder import RunError, configuration_of
 from reports.comparison import comparison_table
 from reports.crossovers import crossover_table, crossovers
@@ -88,11 +89,11 @@ def read_content(folders: Sequence[Path]) -> Content:
     if not folders:
         raise ValueError("a report needs a run folder: python -m bench report RUN")
     runs = [read_run(folder) for folder in folders]
-    several = len(runs) > 1
+    several, every = len(runs) > 1, [record for run in runs for record in run.records]
     groups = [
         found
         for number, run in enumerate(runs, 1)
-        for found in group(run.records, f"run {number} ({run.title})" if several else "")
+        for found in group(run.records, f"run {number} ({run.title})" if several else "", every)
     ]
     series = all_series(groups)
     return Content(
@@ -114,7 +115,7 @@ def read_run(folder: Path) -> Run:
         raise RunError(
             f"{folder} is no run folder: it has no journal.jsonl (python -m bench run CONFIG --out {folder})"
         )
-    records = read_journal(folder)
+    records = journal.read(folder).values()
     if not records:
         raise RunError(f"{folder} has no finished cell yet: run or resume it with python -m bench run")
     said = configuration_of(folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.record import Record
 
+MOST_INPUTS = 3
 SIZES = frozenset({"n", "k", "side"})
 
 SIGNALS = {
@@ -39,17 +40,25 @@ class Group:
     batch: int
     seed: int
     records: tuple[Record, ...]
+    inputs: str = ""
+    """`input 1a2b3c4d`, where the report has another input under the same words."""
+    apart: str | None = None
+    """The input itself, where the run has another group of the same words."""
 
     @property
     def title(self) -> str:
         """The instance in words."""
-        return f"{_describe(self.problem, self.parameters)}; seed {self.seed}, {self.calls}"
+        return f"{self._words}, {self.calls}"
+
+    @property
+    def _words(self) -> str:
+        told = f", {self.inputs}" if self.inputs else ""
+        return f"{_describe(self.problem, self.parameters)}; seed {self.seed}{told}"
 
     @property
     def instance(self) -> str:
         """The instance in words, after the run's name where the report has several, whatever its pairs."""
-        words = f"{_describe(self.problem, self.parameters)}; seed {self.seed}"
-        return f"{self.run}: {words}" if self.run else words
+        return f"{self.run}: {self._words}" if self.run else self._words
 
     @property
     def heading(self) -> str:
@@ -79,14 +88,21 @@ class Group:
         return [field for field in fields if len({getattr(record, field) for record in self.records}) > 1]
 
 
-def group(records: Iterable[Record], run: str = "") -> list[Group]:
-    """Groups in order of first appearance; within one, by n, k, then in journal order by method."""
+def group(records: Iterable[Record], run: str = "", beside: Iterable[Record] = ()) -> list[Group]:
+    """Groups in order of first appearance; within one, by n, k, then in journal order by method.
+
+    Records of two inputs (`input_sha256`) never share a group where the same words describe both. `beside` are the
+    records of the report's other runs: a group of which they have another input says which is its own.
+    """
+    own = list(records)
+    here, anywhere = _inputs(own), _inputs([*own, *beside])
     found: dict[str, list[Record]] = {}
     order: dict[str, int] = {}
-    for record in records:
+    for record in own:
         order.setdefault(record.variant, len(order))
-        key = json.dumps([record.problem, _instance(record), record.pairs, record.batch, record.seed], sort_keys=True)
-        found.setdefault(key, []).append(record)
+        apart = record.input_sha256 if len(here[_exactly(record)]) > 1 else None
+        words = [record.problem, _instance(record), record.pairs, record.batch, record.seed, apart]
+        found.setdefault(json.dumps(words, sort_keys=True), []).append(record)
     return [
         Group(
             run=run,
@@ -96,9 +112,32 @@ def group(records: Iterable[Record], run: str = "") -> list[Group]:
             batch=members[0].batch,
             seed=members[0].seed,
             records=tuple(sorted(members, key=lambda record: (record.n, record.k, order[record.variant]))),
+            inputs=_told([record for record in members if len(anywhere[_exactly(record)]) > 1]),
+            apart=members[0].input_sha256 if len(here[_exactly(members[0])]) > 1 else None,
         )
         for members in found.values()
     ]
+
+
+def _inputs(records: Iterable[Record]) -> dict[str, set[str | None]]:
+    """The inputs of each instance."""
+    found: dict[str, set[str | None]] = {}
+    for record in records:
+        found.setdefault(_exactly(record), set()).add(record.input_sha256)
+    return found
+
+
+def _exactly(record: Record) -> str:
+    """The instance with its size."""
+    return json.dumps([record.problem, record.problem_parameters, record.pairs], sort_keys=True)
+
+
+def _told(records: Iterable[Record]) -> str:
+    """`inputs 1a2b3c4d, 5e6f7a8b and 3 more`, in order of size; empty where there are none."""
+    in_order = sorted(records, key=lambda record: (record.n, record.k))
+    shas = [(sha256 or "unknown")[:8] for sha256 in dict.fromkeys(record.input_sha256 for record in in_order)]
+    more = f" and {len(shas) - MOST_INPUTS} more" if len(shas) > MOST_INPUTS else ""
+    return f"input{'s' * (len(shas) > 1)} {', '.join(shas[:MOST_INPUTS])}{more}" if shas else ""
 
 
 def _instance(record: Record) -> dict[str, Any]:

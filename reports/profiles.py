@@ -113,14 +113,14 @@ class Profile:
 def rosters(groups: Sequence[Group]) -> list[Roster]:
     """One per set of two variants or more that some instance was run with, over all instances that have them all.
 
-    An instance is a problem with its size, batch, seed, device, precision, threads and run. The largest matrix comes
-    first; those of fewer than three instances are left out.
+    An instance is a problem with its input, size, batch, seed, device, precision, threads and run. The largest matrix
+    comes first; those of fewer than three instances are left out.
     """
     found: dict[str, dict[str, Record]] = {}
     for group in groups:
         for record in group.records:
             place = [group.run, group.problem, group.parameters, group.pairs, group.batch, group.seed]
-            machine = [record.n, record.k, record.device, record.dtype, record.threads]
+            machine = [record.input_sha256, record.n, record.k, record.device, record.dtype, record.threads]
             found.setdefault(json.dumps(place + machine, sort_keys=True), {})[record.variant] = record
     distinct = {frozenset(own): tuple(own) for own in found.values() if len(own) > 1}
     made = [

@@ -101,7 +101,7 @@ def all_series(groups: Sequence[Group]) -> list[Series]:
     found: dict[tuple[str, str, str, float, int], list[Record]] = {}
     words: dict[tuple[str, str], str] = {}
     for group in groups:
-        instance = json.dumps([group.problem, group.parameters, group.seed], sort_keys=True)
+        instance = json.dumps([group.problem, group.parameters, group.seed, group.apart], sort_keys=True)
         words[group.run, instance] = group.instance
         for record in group.records:
             key = (group.run, instance, group.label(record), k_per_n(record), group.batch)

@@ -154,7 +154,8 @@ class Folder:
         """A cell. Seconds are of solve and gradient together, half of them each, by process and value."""
         added = cell(name)
         fields = {"input_sha256": "0" * 64, "host_peak_bytes": 10 * MIB, "error_relative": 1e-12} | fields
-        self._records.append(record(added.cell_id, **fields).model_copy(update={"method": name}))
+        named = {"method": name} | {key: fields.pop(key) for key in ("problem_parameters",) if key in fields}
+        self._records.append(record(added.cell_id, **fields).model_copy(update=named))
         (self.path / "journal.jsonl").write_text("".join(each.to_line() + "\n" for each in self._records))
         if seconds:
             timed = [Timed(1.0, 1, (), tuple(Value(each / 2, each / 2, 1) for each in own)) for own in seconds]
@@ -262,14 +263,19 @@ def test_cells_that_cannot_be_paired_are_named(tmp_path: Path) -> None:
     for folder, name in ((a, "gone"), (b, "new")):
         folder.add("both", noisy(1))
         folder.add(name, noisy(1))
-    a.add("other", noisy(1))
-    b.add("other", noisy(1, 9.0), input_sha256="1" * 64)
+    own = {"problem_parameters": {"seed": 1}}
+    a.add("other", noisy(1), **own)
+    b.add("other", noisy(1, 9.0), input_sha256="1" * 64, **own)
     comparison = compare(a.run, b.run)
     assert [each.where for each in comparison.compared] == ["both on analysis_l1 n=8"]
     assert comparison.only_a == ["gone on analysis_l1 n=8"]
     assert comparison.only_b == ["new on analysis_l1 n=8"]
-    assert comparison.other_input == ["other on analysis_l1 n=8"]
-    assert any("1 built from other data in B" in line for line in compare_text.footer(comparison))
+    (other,) = comparison.other_input
+    assert other.where == "other on analysis_l1 n=8"
+    assert other.reason.startswith("not comparable: the input changed (")
+    assert other in verdicts(comparison)
+    assert any(line.startswith("1 not comparable: the input changed") for line in compare_text.footer(comparison))
+    assert "1 cell not comparable: the input changed" in compare_text.headline(comparison)
 
 
 @pytest.mark.parametrize(

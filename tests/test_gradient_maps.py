@@ -195,7 +195,7 @@ def test_without_files_there_is_a_report_and_no_picture(copy: Path, damage: str)
 
 def test_a_cell_that_is_measured_again_has_its_new_gradient_or_none(copy: Path) -> None:
     rows, plugin = records(copy), copy / "careless.py"
-    for path in (copy / "plugins").iterdir():
+    for path in (copy / "plugins").glob("*/*.py"):
         shutil.copy(path, copy)
     before = (copy / kept.gradient_file(rows["careful", 1].cell_id)).read_bytes()
     retry = frozenset({Status.OK})
@@ -295,7 +295,14 @@ def test_the_files_of_a_slurm_job_are_merged_with_its_record(tmp_path: Path) -> 
     stale = kept.gradient_file(lost.cell_id)
     (tmp_path / stale).parent.mkdir()
     (tmp_path / stale).write_bytes(b"of an earlier run")
-    others: dict[str, Any] = {"config": None, "catalogue": None, "jobs": 1, "absent": frozenset(), "machine": {}}
+    others: dict[str, Any] = {
+        "config": None,
+        "catalogue": None,
+        "jobs": 1,
+        "absent": frozenset(),
+        "machine": {},
+        "reads": None,
+    }
     plan = Plan(config_path=tmp_path / "c.toml", plugins=[], cells=[done, lost], out=tmp_path, **others)
     rows: list[Record] = []
     options = SlurmOptions(cluster=OneJob(record, files))

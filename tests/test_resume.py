@@ -130,13 +130,13 @@ def finished_run(folder: Path, cells: int, status: Sequence[Status] = (Status.OK
     config, out = matrix_of(folder, cells), folder / "run"
     document = read(config)
     job = {"document": document, "file": str(config), "plugins": [], "devices": None, "only": ""}
-    planned = plan.matrix(job)["cells"]
+    planned = plan.matrix(job)
     with journal.Journal(out) as kept:
-        for index, cell in enumerate(map(plan.Cell.from_json, planned)):
+        for index, cell in enumerate(map(plan.Cell.from_json, planned["cells"])):
             kept.append(record_of(cell, status[index % len(status)], "", solve_seconds=1e-3, solve_mad_seconds=1e-5))
-        ids = list(kept.records)
+        ground = {cell_id: [row.input_sha256, row.plugin_sha256] for cell_id, row in kept.records.items()}
     key = Request(document, config, out).key()
-    (out / "plan.json").write_text(json.dumps({"key": key, "cells": ids}))
+    (out / "plan.json").write_text(json.dumps({"key": key, "reads": planned["reads"], "cells": ground}))
     return config, out
 
 
@@ -202,11 +202,17 @@ def test_a_cell_is_reproduced_from_its_run_folder_alone(tmp_path: Path) -> None:
     same = bench(*words[3:])
     assert same.exit_code == 0, same.stderr
     assert same.stdout.rstrip().endswith("the same")
-    (plugin,) = (out / "plugins").glob("*.py")
+    (plugin,) = (out / "plugins").glob("*/fast.py")
     plugin.write_text(plugin.read_text().replace("return {", "raise ValueError('broken'); return {"))
     other = bench(*words[3:])
-    assert other.exit_code == 1
-    assert other.stdout.rstrip().endswith("status error, recorded ok")
+    assert other.exit_code == 2
+    assert "does not hold the version" in other.stderr
+    plugin.rename(out / "plugins" / "fast.py")  # as a run of before has it
+    before = [row.model_copy(update={"plugin_sha256": None}).to_line() for row in read_journal(out)]
+    (out / "journal.jsonl").write_text("".join(f"{line}\n" for line in before))
+    unknown_version = bench(*words[3:])
+    assert unknown_version.exit_code == 1
+    assert unknown_version.stdout.rstrip().endswith("which version of the plug-in it came from was not recorded")
     unknown = bench("reproduce", "0" * 12, out)
     assert unknown.exit_code == 2
     assert "no cell '000000000000' was recorded" in unknown.stderr

@@ -48,7 +48,14 @@ def collect(config_path: Path, out: Path, cluster: Cluster, retry: Sequence[str]
 
 def plan_of(cells: list[Cell], config_path: Path, out: Path, *plugins: str) -> Plan:
     """With what is asked of a plan here; the jobs make their own."""
-    others: dict[str, Any] = {"config": None, "catalogue": None, "jobs": 1, "absent": frozenset(), "machine": {}}
+    others: dict[str, Any] = {
+        "config": None,
+        "catalogue": None,
+        "jobs": 1,
+        "absent": frozenset(),
+        "machine": {},
+        "reads": None,
+    }
     return Plan(config_path=config_path, plugins=plugins, cells=cells, out=out, **others)
 
 

@@ -51,6 +51,8 @@ class Score:
     seconds: float = 0.0
     message: str = ""
     """Of a failure."""
+    picture_sha256: str = ""
+    """Of the clean picture as it was read, cropped; empty in scores of before."""
     image: str = ""
     """The PNG of the run's folder that shows it; empty for all but the first seed."""
 

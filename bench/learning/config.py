@@ -31,7 +31,7 @@ from bench.learning.ranks import local_device
 from methods.contract import Method
 from methods.learners._schedules import SCHEDULES, Schedule
 from methods.learners.contract import Learner, learner_class
-from problems.contract import Problem
+from problems.contract import Problem, input_sha256
 from problems.registry import UnknownKey, keys, nearest
 
 HOW_IT_RUNS = frozenset({"title", "study", "relative_to", "plugins", "threads", "checkpoint_seconds", "test"})
@@ -145,6 +145,24 @@ class Experiment:
     learner: Learner
     schedule: Schedule
     test: HeldOut | None
+    catalogue: Catalogue
+
+    @property
+    def plugin_sha256(self) -> str | None:
+        """Of the third parties' files that it runs; None where there is none."""
+        return self.catalogue.plugin_sha256(self.config.backend.key, self.config.problem.family)
+
+    @property
+    def decides(self) -> dict[str, str | None]:
+        """What decides theta beside the configuration: hashes of the data and of the plug-ins."""
+        validation = None if self.validation is None else input_sha256(self.validation)
+        data = {"data_sha256": input_sha256(self.training), "validation_sha256": validation}
+        return {**data, "plugin_sha256": self.plugin_sha256}
+
+    @property
+    def made_of(self) -> dict[str, str | None]:
+        """All that an outcome is made of beside the configuration."""
+        return {**self.decides, "test_sha256": None if self.test is None else input_sha256(self.test.pairs)}
 
 
 def parse(document: dict[str, Any], file: Path) -> LearnConfig:
@@ -172,7 +190,7 @@ def resolve(config: LearnConfig, file: Path, plugins: Sequence[Path]) -> Experim
         raise ConfigError(f"{file}: backend: {config.backend.key} cannot run on {config.problem.family}: {refusal}")
     learner, schedule = _learner(config, str(file)), _schedule(config, str(file))
     test = _test(config, catalogue, (training, validation), method, file)
-    return Experiment(config, training, validation, method, learner, schedule, test)
+    return Experiment(config, training, validation, method, learner, schedule, test, catalogue)
 
 
 def _problems(

@@ -56,6 +56,9 @@ class Outcome(pydantic.BaseModel):
     """All that decides theta and the test: the configuration with its defaults, how it runs left out."""
     problem: dict[str, Any]
     """The family's settings, defaults included."""
+    made_of: dict[str, str | None] = {}
+    """`data_sha256`, `validation_sha256`, `test_sha256` of the pairs and `plugin_sha256` of third parties' files, null
+    where there are none; empty in outcomes of before."""
     status: Literal["finished", "failed"]
     message: str = ""
     epochs: int = 0
