@@ -37,6 +37,7 @@ from bench.provenance import copy_config
 from bench.threads import cores, set_threads
 from bench.whole_file import whole, write_whole
 from methods.denoisers.patch_transform import PatchTransform, picture_of, transform_of
+from problems._portable import normal
 
 W_SHA256 = "W_sha256"
 """The parameter of a denoiser that says what its files hold."""
@@ -167,7 +168,7 @@ def _question(score: Score) -> str:
 def noise(clean: Picture, seed: int) -> Picture:
     """Of standard deviation 1; it depends on the picture and on the seed alone, not on which others there are."""
     words = np.frombuffer(bytes.fromhex(_sha256(clean)), dtype=np.uint32)
-    return np.random.default_rng([seed, *words.tolist()]).normal(size=clean.shape)
+    return normal(np.random.default_rng([seed, *words.tolist()]), clean.shape)
 
 
 def _sha256(picture: Picture) -> str:
