@@ -107,22 +107,23 @@ def test_importing_the_solvers_compiles_prints_starts_and_writes_nothing(tmp_pat
 
 
 DAEMON = """
-import multiprocessing, torch
-from methods.solvers import _active_set_compiled
-def solve():
-    solved = _active_set_compiled.solve(0.1 * torch.eye(4).double(), torch.ones(2, 4).double(), None, 1e-12)
-    print(float(solved.x.sum()), solved.converged, flush=True)
+import multiprocessing
+from methods.solvers._machine_code import MachineCode
+from tests import kernels_of_one
+code = MachineCode(kernels_of_one.__name__, "the doubling", 1)
+def work():
+    code.load()
+    print(kernels_of_one.twice(21.0), flush=True)
 context = multiprocessing.get_context("fork")
-workers = [context.Process(target=solve, daemon=True) for _ in range(2)]
+workers = [context.Process(target=work, daemon=True) for _ in range(2)]
 [worker.start() for worker in workers]
 [worker.join() for worker in workers]
-solve()
+work()
 """
 
 
-@pytest.mark.slow
-def test_daemonic_workers_compile_the_solver_once(tmp_path: Path) -> None:
+def test_daemonic_workers_compile_once(tmp_path: Path) -> None:
     """As a DataLoader's are, which may have no children of multiprocessing's."""
     out, err = said(DAEMON, XDG_CACHE_HOME=str(tmp_path))
-    assert out.splitlines() == ["7.2 True"] * 3
-    assert err.count("compiling the exact solver") == 1
+    assert out.splitlines() == ["42.0"] * 3
+    assert err.count(COMPILING) == 1
