@@ -256,6 +256,8 @@ def _outcome(worker: _Running) -> Outcome:
     _end(worker)
     seconds = time.monotonic() - worker.started if ending is None else ending.seconds
     output = "" if ending is None else ending.output
+    if ending is not None and ending.left_out_bytes:
+        output = f"[{ending.left_out_bytes} bytes before this were not kept]\n{output}"
     with suppress(FileNotFoundError):
         numbers = json.loads((worker.folder / RESULT).read_text())
         status, message = Status(numbers.pop("status")), numbers.pop("message", "")

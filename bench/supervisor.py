@@ -74,6 +74,8 @@ class Ending:
     """The innermost Python frame, as faulthandler writes it; empty where it could not be asked."""
     output: str
     """The end of what it and what it started wrote, KEPT_BYTES at most."""
+    left_out_bytes: int
+    """Of what they wrote before."""
 
     @property
     def last_lines(self) -> list[str]:
@@ -105,7 +107,7 @@ class _Tail:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
-        self._kept, self._left_out = b"", 0
+        self._kept, self.left_out = b"", 0
         os.set_blocking(self.reader, False)
 
     def read(self) -> bytes | None:
@@ -116,7 +118,7 @@ class _Tail:
             return None
         whole = self._kept + part
         self._kept = whole[-KEPT_BYTES:]
-        self._left_out += len(whole) - len(self._kept)
+        self.left_out += len(whole) - len(self._kept)
         return part
 
     def drain(self) -> str:
@@ -127,9 +129,8 @@ class _Tail:
 
     @property
     def text(self) -> str:
-        """What is kept, after a line that says how much is not."""
-        left_out = f"[{self._left_out} bytes before this were not kept]\n" if self._left_out else ""
-        return left_out + self._kept.decode(errors="replace")
+        """What is kept."""
+        return self._kept.decode(errors="replace")
 
 
 def supervise(folder: str, limits: Limits, report: Connection) -> None:
@@ -161,7 +162,7 @@ def supervise(folder: str, limits: Limits, report: Connection) -> None:
         cause = Cause.KERNEL
     shutil.rmtree(Path(folder) / SCRATCH, ignore_errors=True)
     if cause is not Cause.STOPPED:
-        ending = Ending(cause, number, seconds, _innermost_frame(trace.drain()), output.drain())
+        ending = Ending(cause, number, seconds, _innermost_frame(trace.drain()), output.drain(), output.left_out)
         with suppress(OSError):  # the runner no longer listens
             report.send_bytes(ending.to_json())
     elif events.runner_is_gone():
