@@ -12,8 +12,18 @@ import numpy as np
 from jaxtyping import Float
 
 from bench._exact_lower_level import Solved, settle
-from bench._lower_level import LowerLevel, Matrix, NoReference, Vector
-from bench._slopes import EPS, PLATEAU, Directions, Entries, Slopes, loss_change, loss_slope, moved, plateau
+from bench._lower_level import EPS, LowerLevel, Matrix, NoReference, Vector
+from bench._slopes import (
+    PLATEAU,
+    Directions,
+    Entries,
+    Slopes,
+    loss_change,
+    loss_slope,
+    moved,
+    plateau,
+    share_of,
+)
 from bench._smooth_lower_level import SmoothLevel, newton, solve_smoothly
 from bench._sweep import Sweep
 from problems.contract import Problem, Theta
@@ -33,6 +43,8 @@ class Path:
     x: Vector
     follow: Callable[[Theta], Vector | None]
     """x*(theta) - x; None where the pattern does not hold there, or the equations are not solved to the certificate."""
+    share: Callable[[Theta], float]
+    """How much of a change of theta changes no row of K, and no column of M, by more than a sixteenth of its size."""
     rounding: float
     """What rounding the numbers of F, K and M changes L by, to first order: eps times the root of the sum of squares
     of the terms of p^T (F + M u) and a^T K x, with (p, a) the loss's sensitivity to the two equations."""
@@ -50,7 +62,11 @@ def path_on_pattern(problem: Problem, theta: Theta, level: LowerLevel, base: Sol
     x, u = base.x.astype(float), base.u.astype(float)
     p, a = adjoint(level, base, loss_slope(problem, theta, x))
     H, b, K, M = (part.astype(float) for part in (level.H, level.b, level.K, level.M))
-    return Path(x, follow, _rounding(p, a, x, u, H, b, K, M))
+
+    def share(theta: Theta) -> float:
+        return share_of(level, LowerLevel.of(problem, theta))
+
+    return Path(x, follow, share, _rounding(p, a, x, u, H, b, K, M))
 
 
 def _rounding(p: Vector, a: Vector, x: Vector, u: Vector, H: Matrix, b: Vector, K: Matrix, M: Matrix) -> float:
@@ -59,16 +75,18 @@ def _rounding(p: Vector, a: Vector, x: Vector, u: Vector, H: Matrix, b: Vector, 
 
 
 def adjoint(level: LowerLevel, base: Solved, g: Vector) -> tuple[Vector, Float[np.ndarray, " k"]]:
-    """(p, a) of the transposed saddle system (problems/README.md); the shortest where the cosupport is dependent."""
-    n, on = len(base.x), base.on
-    H, K0, M0 = (part.astype(float) for part in (level.H, level.K[on], level.M[:, on]))
-    # Blocks of equal size, so that the cut-off does not depend on units.
-    h, k, m = (np.abs(part).max(initial=0.0) or 1.0 for part in (H, K0, M0))
-    system = np.block([[H.T / h, K0.T / k], [M0.T / m, np.zeros((len(K0), len(K0)))]])
-    found = np.linalg.lstsq(system, np.concatenate([g, np.zeros(len(K0))]), rcond=1e-12)[0]
+    """(p, a) of the transposed saddle system (problems/README.md); the shortest where the cosupport is dependent.
+
+    In units of each row's own, so that the cut-off does not depend on any."""
+    unit, n, on = level.unit, len(base.x), base.on
+    H, K0, M0 = (part.astype(float) for part in (unit.H, unit.K[on], unit.M[:, on]))
+    h = np.abs(H).max()
+    system = np.block([[H.T / h, K0.T], [M0.T, np.zeros((len(K0), len(K0)))]])
+    right = np.concatenate([g / unit.units.astype(float), np.zeros(len(K0))])
+    found = np.linalg.lstsq(system, right, rcond=1e-12)[0]
     a = np.zeros(len(on))
-    a[on] = found[n:] / k
-    return found[:n] / h, a
+    a[on] = found[n:] / unit.lengths[on].astype(float)
+    return found[:n] / h / unit.units.astype(float), a
 
 
 def path_of_smooth(problem: Problem, theta: Theta) -> Path:
@@ -89,7 +107,7 @@ def path_of_smooth(problem: Problem, theta: Theta) -> Path:
     z = level.K @ x
     u, a = level.derivative(z), level.second_derivative(z) * (level.M.T @ p)
     b = -level.F(np.zeros_like(x))
-    return Path(x, follow, _rounding(p, a, x, u, level.F_x(x), b, level.K, level.M))
+    return Path(x, follow, lambda there: 1.0, _rounding(p, a, x, u, level.F_x(x), b, level.K, level.M))
 
 
 def central(problem: Problem, theta: Theta, path: Path, directions: Directions) -> Slopes:
@@ -109,6 +127,7 @@ def central_sweep(problem: Problem, theta: Theta, path: Path, direction: Entries
     """The slope along one direction, and the steps that it was read off."""
     entries = direction[direction != 0.0]
     first = FIRST * (_root_mean_square(_flat(theta)) or 1.0) / _root_mean_square(entries)
+    first *= min(1.0, 16.0 * path.share(moved(theta, first * direction)))
     steps, quotients, extrapolated, roundings = (list[float]() for _ in range(4))
     in_a_row, window = 0, slice(0, 0)
     h, value, bar = first, 0.0, np.inf

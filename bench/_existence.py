@@ -11,13 +11,13 @@ from scipy.linalg import null_space
 from torch import Tensor
 
 from bench._central_differences import adjoint
-from bench._exact_lower_level import DEPENDENT, Solved
-from bench._lower_level import LowerLevel, Vector
+from bench._exact_lower_level import DEPENDENT, SAFETY, Solved
+from bench._lower_level import EPS, LowerLevel, Vector
 from bench._slopes import Directions, loss_slope
 from problems.contract import Problem, Theta
 
-ROUNDING = 1e-10
-"""Share of its usual size up to which a sum counts as zero: roundings, times the condition of the null space."""
+ROUNDING = 1e-12
+"""Share of its terms up to which a sum counts as zero: roundings, times the condition of the null space."""
 
 
 def derivative_exists(
@@ -35,23 +35,26 @@ def derivative_exists(
     """
     if not base.rank_defect:
         return np.ones(len(directions), bool)
-    on = np.flatnonzero(base.on)
+    on, unit = np.flatnonzero(base.on), level.unit
     x = base.x.astype(float)
+    # Null vectors of unit rows and columns, and the sensitivities in the same units.
+    per_row, per_column = 1.0 / unit.lengths[on].astype(float), 1.0 / unit.weights[on].astype(float)
     p, _ = adjoint(level, base, loss_slope(problem, theta, x))
     exists = np.ones(len(directions), bool)
-    for matrix, sensitivities, typical in (
-        (level.K[on].T, _of_K(problem, theta, x, on), _of_K(problem, theta, _any_like(x), on)),
-        (level.M[:, on], _of_M(problem, theta, p, on), _of_M(problem, theta, _any_like(p), on)),
+    # What is left of sums that vanish, from what x and p are off by, in no relation to the rows of K or M.
+    rng = np.random.default_rng(0)
+    noise = SAFETY * rng.choice([-1.0, 1.0], len(x)) * rng.uniform(1.0, 2.0, len(x))
+    x_noise, p_noise = noise * (base.error_x.astype(float) + EPS * np.abs(x)), noise * ROUNDING * np.linalg.norm(p)
+    for matrix, per_unit, sensitivities, rest in (
+        (unit.K[on].T, per_row, _of_K(problem, theta, x, on), _of_K(problem, theta, x_noise, on)),
+        (unit.M[:, on], per_column, _of_M(problem, theta, p, on), _of_M(problem, theta, p_noise, on)),
     ):
         null = null_space(matrix.astype(float), rcond=DEPENDENT).T
+        null = np.where(np.abs(null) > ROUNDING, null, 0.0) * per_unit
         sums = np.abs(null @ sensitivities @ directions.T)
-        exists &= (sums <= ROUNDING * (np.abs(null) @ np.abs(typical) @ np.abs(directions).T)).all(axis=0)
+        zero = np.abs(null) @ (np.abs(rest) + ROUNDING * np.abs(sensitivities)) @ np.abs(directions).T
+        exists &= (sums <= zero).all(axis=0)
     return exists
-
-
-def _any_like(vector: Vector) -> Vector:
-    """Of the same size and in no relation to the rows of K or M: what a sum that vanishes is relative to."""
-    return float(np.linalg.norm(vector)) * np.random.default_rng(0).standard_normal(len(vector))
 
 
 def _of_K(problem: Problem, theta: Theta, x: Vector, on: np.ndarray) -> Float[np.ndarray, "m P"]:

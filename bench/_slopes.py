@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from bench._exact_lower_level import Solved, saddle_weight, settle
-from bench._lower_level import CERTIFICATE, LowerLevel, NoReference
+from bench._lower_level import CERTIFICATE, EPS, LowerLevel, NoReference
 from bench._patterns import pattern_of
 from bench._sweep import Sweep
 from problems.contract import Problem, Structure, Theta
@@ -26,7 +26,6 @@ FIRST = 1e-3
 """Its first step, relative to the distance to the nearest singular matrix: what the extrapolation leaves is 1e-12."""
 ONE_SIDED_STEPS = 12
 CORRECTIONS = 12
-EPS = np.finfo(float).eps
 GAUSS_PLACES, GAUSS_WEIGHTS = 0.5 + np.polynomial.legendre.leggauss(2)[0] / 2.0, np.array([0.5, 0.5])
 
 Entries = Float[np.ndarray, " r"]
@@ -89,19 +88,23 @@ def _central_differences(problem: Problem, level: LowerLevel, base: Solved, dire
 
     whose right side shrinks with h and so does its rounding. The inverse of the left side at W, applied again and again
     to what is left, converges by the factor FIRST or less; its last correction is the rounding that remains. Pattern
-    and equations are checked at W + h D and W - h D; a step where they fail is not used.
+    and equations are checked at W + h D and W - h D; a step where they fail is not used. Rows of K are in units of
+    their lengths, and u in those of M's columns.
     """
-    n, on, off = len(base.x), base.on, ~base.on
-    H, K, M0 = level.H.astype(float), level.K.astype(float), level.M[:, on].astype(float)
+    unit, n, on, off = level.unit, len(base.x), base.on, ~base.on
+    H, K, M0 = unit.H.astype(float), unit.K.astype(float), unit.M[:, on].astype(float)
+    units, lengths, weights = (part.astype(float) for part in (unit.units, unit.lengths, unit.weights))
     K0 = K[on]
-    x, u, z, signs = base.x.astype(float), base.u.astype(float), base.z.astype(float), base.signs
+    x, u, z, signs = (base.x * unit.units).astype(float), base.u.astype(float), base.z.astype(float), base.signs
     inverse, nearness = _saddle_inverse(level, on)
-    D = directions.reshape(len(directions), *K.shape)
-    D_T, D0, D_off = D.transpose(0, 2, 1), D[:, on], D[:, off]
+    D = directions.reshape(len(directions), *K.shape) / units
+    D_T, D = D.transpose(0, 2, 1), D / lengths[:, None]
+    D0, D_off = D[:, on], D[:, off]
 
     first = -np.concatenate([D_T @ u, D0 @ x], axis=1) @ inverse.T
-    length = np.maximum(np.sqrt((directions**2).sum(1)), 1e-300)
-    h = np.minimum(FIRST / (nearness * length), _reach(base, first[:, n:], first[:, :n] @ K[off].T + D_off @ x) / 4.0)
+    length = np.maximum(np.sqrt((D**2).sum((1, 2))), 1e-300)
+    reach = _reach(base, first[:, n:] / weights[on], first[:, :n] @ K[off].T + D_off @ x)
+    h = np.minimum(FIRST / (nearness * length), reach / 4.0)
     steps = h[:, None] * 4.0 ** -np.arange(STEPS)
     signed = np.concatenate([steps, -steps], axis=1)[:, None, :]
 
@@ -112,28 +115,54 @@ def _central_differences(problem: Problem, level: LowerLevel, base: Solved, dire
         residual = _residual(H, K0, M0, D_T, D0, signed, change, X, U)
         correction = inverse @ residual
         change += correction
-        X, U[:, on] = x[:, None] + change[:, :n], u[on, None] + change[:, n:]
+        du = change[:, n:] / weights[on, None]
+        X, U[:, on] = x[:, None] + change[:, :n], u[on, None] + du
         last, rounded = np.linalg.norm(correction[:, :n], axis=1), 2.0 * EPS * np.linalg.norm(change[:, :n], axis=1)
-        if (last <= rounded).all() and (np.abs(correction[:, n:]) <= 2.0 * EPS * np.abs(U[:, on])).all():
+        last_u = np.abs(correction[:, n:]) / weights[on, None]
+        if (last <= rounded).all() and (last_u <= 2.0 * EPS * np.abs(U[:, on])).all():
             break
 
     residual = np.abs(_residual(H, K0, M0, D_T, D0, signed, change, X, U))
     z_off = z[off, None] + K[off] @ change[:, :n] + signed * (D_off @ X)
     certified = (
-        (residual[:, :n].max(axis=1, initial=0.0) <= CERTIFICATE * level.size_of_b)
-        & (residual[:, n:].max(axis=1, initial=0.0) <= CERTIFICATE * level.size_of_Kx)
+        (residual[:, :n].max(axis=1, initial=0.0) <= CERTIFICATE * unit.size_of_b)
+        & (residual[:, n:].max(axis=1, initial=0.0) <= CERTIFICATE * unit.size_of_x)
         & (np.abs(U[:, on]).max(axis=1, initial=0.0) <= 1.0)
         & ((z_off * signs[off, None]).min(axis=1, initial=np.inf) > 0.0)
     )
-    gained = np.where(certified, _gains(problem, x, change[:, :n].transpose(0, 2, 1)), np.nan)
+    dx = change[:, :n].transpose(0, 2, 1) / units
+    gained = np.where(certified, _gains(problem, x / units, dx), np.nan)
     central = (gained[:, :STEPS] - gained[:, STEPS:]) / (2.0 * steps)
-    g = _loss_gradients(problem, x[None])[0]
+    g = _loss_gradients(problem, (x / units)[None])[0] / units
     off_by = np.maximum(last, rounded)
     rounding = np.linalg.norm(g) * np.maximum(off_by[:, :STEPS], off_by[:, STEPS:]) / steps
-    # (x, u) and the products with them are rounded, at every step alike: by so much in p^T D^T u + a^T D x.
-    p_and_a = np.abs(inverse.T @ np.concatenate([g, np.zeros(len(K0))]))
-    alike = 4.0 * EPS * (np.abs(D_T) @ np.abs(u) @ p_and_a[:n] + np.abs(D0) @ np.abs(x) @ p_and_a[n:])
-    return _Differences(steps, central, np.maximum(rounding, alike[:, None]))
+    return _Differences(steps, central, np.maximum(rounding, _alike(level, base, inverse, g, D_T, D0)[:, None]))
+
+
+def _alike(
+    level: LowerLevel, base: Solved, inverse: Float[np.ndarray, "s s"], g: np.ndarray, D_T: np.ndarray, D0: np.ndarray
+) -> Entries:
+    """What rounding changes the slope p^T D^T u + a^T D x by at every step alike.
+
+    (x, u) and the products with them are rounded, and what the entries of H and b may be off by changes (x, u), and
+    with the loss's gradient (p, a), by so much times the inverse.
+    """
+    unit, on, n = level.unit, base.on, len(g)
+    units, weights = unit.units.astype(float), unit.weights.astype(float)[on]
+    x, u = np.abs(base.x * unit.units).astype(float), np.abs(base.u).astype(float)
+    p_and_a = inverse.T @ np.concatenate([g, np.zeros(len(inverse) - n)])
+    p, a = np.abs(p_and_a[:n]), np.abs(p_and_a[n:])
+    # Independent errors, of which squares add; the products' own are bounded term by term.
+    # An entry of H is a sum of terms of the size of its diagonal, one, and rounded more than once.
+    size2, rounding2 = inverse**2, (2.0 * unit.rounding) ** 2
+    moved = np.sqrt(size2[:, :n] @ (rounding2 * (x @ x + unit.b.astype(float) ** 2)))
+    moved_x = moved[:n] + 4.0 * EPS * x + (base.error_x * unit.units).astype(float)
+    moved_u = 4.0 * EPS * u + base.error_u
+    moved_u[on] += moved[n:] / weights
+    of_g = (moved_x / units**2) ** 2 + (EPS * g) ** 2
+    adjoint = np.sqrt(size2[:n].T @ (of_g + rounding2 * (p @ p)))
+    D_T, D0 = np.abs(D_T), np.abs(D0)
+    return D_T @ moved_u @ p + D0 @ moved_x @ a + D_T @ u @ adjoint[:n] + D0 @ x @ adjoint[n:]
 
 
 def _residual(
@@ -146,12 +175,12 @@ def _residual(
 
 
 def _saddle_inverse(level: LowerLevel, on: Bool[np.ndarray, " k"]) -> tuple[Float[np.ndarray, "s s"], float]:
-    """The inverse of [H M0; K0 0], and 1 / the distance to a singular matrix when H is weighted as K0 deserves."""
-    rows, n = np.flatnonzero(on), len(level.b)
-    weight = saddle_weight(level, rows)
-    saddle = np.block(
-        [[weight * level.H, level.M[:, rows]], [level.K[rows], np.zeros((len(rows),) * 2)]],
-    ).astype(float)
+    """The inverse of [H M0; K0 0], and 1 / the distance to a singular matrix when H is weighted as K0 deserves; all in
+    units of each row's own."""
+    unit, n = level.unit, len(level.b)
+    K0, M0 = unit.K[on].astype(float), unit.M[:, on].astype(float)
+    weight = saddle_weight(unit, float(np.linalg.svd(K0, compute_uv=False).min(initial=1.0)))
+    saddle = np.block([[weight * unit.H.astype(float), M0], [K0, np.zeros((len(K0),) * 2)]])
     inverse = np.linalg.inv(saddle)
     nearness = float(np.linalg.norm(inverse, 2))
     inverse[:, :n] *= weight
@@ -173,7 +202,8 @@ def one_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
         np.array([(sweep.value, sweep.bar) for sweep in side]).reshape(-1, 2).T for side in sides
     )
     behind = -behind
-    bars, found = np.maximum(bars_ahead, bars_behind), np.isfinite(bars_ahead + bars_behind)
+    # Twice the plateau's spread: what is left of the h^3 term has one sign at all steps.
+    bars, found = 2.0 * np.maximum(bars_ahead, bars_behind), np.isfinite(bars_ahead + bars_behind)
     gap = np.abs(ahead - behind)
     # Ten bars, since a bar is an estimate; what is below that widens the bar instead.
     kink = found & (gap > 10.0 * bars + 1e-9 * np.maximum(np.abs(ahead), np.abs(behind)))
@@ -191,34 +221,72 @@ def one_sided_sweep(problem: Problem, theta: Theta, level: LowerLevel, base: Sol
     first = (
         (size_of_theta or level.size_of_b) / min(max(value.shape) for value in theta.values()) ** 0.5 / 16.0 / length
     )
+    first *= share_of(level, _moved(problem, theta, level, first * direction))
     x = base.x.astype(float)
     g = float(np.linalg.norm(loss_slope(problem, theta, x)))
-    signs, patterns = None, [b""] * ONE_SIDED_STEPS
+    last, patterns, found = None, [b""] * ONE_SIDED_STEPS, list[Solved]()
     quotients, rounding = np.full((2, ONE_SIDED_STEPS), np.nan)
     for step in range(ONE_SIDED_STEPS):
         h = first * 4.0**-step
         there = _moved(problem, theta, level, h * direction)
         try:
-            solved = settle(there, pattern_of(there) if signs is None else signs)
+            solved = settle(there, pattern_of(there) if last is None else last.signs)
         except NoReference:
-            signs = None
+            last = None
             continue
-        signs, patterns[step] = solved.signs, solved.signs.tobytes()
+        last, patterns[step] = solved, solved.signs.tobytes()
+        found.append(solved)
         dx = (solved.x - base.x).astype(float)
         quotients[step] = loss_change(problem, theta, h * direction, x, dx) / h
         # `_moved` rounds theta + h d where it has to, which turns the direction by so much.
         turned = 0.0 if Structure.TRANSFORM in problem.structure else size_of_theta / (h * length)
         rounding[step] = 4.0 * EPS * (1.0 + turned) * g * float(np.linalg.norm(dx)) / h
-    # Only the pattern that holds down to the smallest step is that of the limit.
+    # Only the pattern that holds down to the smallest step is that of the limit, if it can be one at theta itself.
     limit = next((pattern for pattern in reversed(patterns) if pattern), b"")
     changes = [step for step, pattern in enumerate(patterns) if pattern not in (limit, b"")]
     quotients[: changes[-1] + 1 if changes else 0] = np.nan
+    if not _tends_to(level, base, found[-3:]):
+        quotients[:] = np.nan
     once = (4.0 * quotients[1:] - quotients[:-1]) / 3.0  # no h term
     twice = (16.0 * once[1:] - once[:-1]) / 15.0  # no h^2 term
     (value,), (bar,), (start,) = plateau(twice[None], rounding[None])
     extrapolated, window = np.concatenate([[np.nan, np.nan], twice]), slice(start + 2, start + 2 + PLATEAU)
     steps = first * 4.0 ** -np.arange(ONE_SIDED_STEPS)
     return Sweep.of(steps, quotients, extrapolated, rounding, window, float(value), float(bar))
+
+
+def share_of(level: LowerLevel, moved: LowerLevel) -> float:
+    """Of a change of theta: how much of it changes no row of K, no column of M and no row of H by more than a sixteenth
+    of its own size; a column that is zero, of the size of b."""
+    share = 1.0
+    for before, after, axis in ((level.K, moved.K, 1), (level.M, moved.M, 0), (level.H, moved.H, 1)):
+        size, change = (np.sqrt((part * part).sum(axis)) for part in (before, after - before))
+        zero = np.inf if before is level.K else level.size_of_b
+        most = float((change / np.where(size > 0, size, zero)).max(initial=0.0))
+        share = min(share, 1.0 / (16.0 * most)) if most > 0 else share
+    return share
+
+
+def _tends_to(level: LowerLevel, base: Solved, last: list[Solved]) -> bool:
+    """Whether the solutions at the last three steps, each a quarter of the one before, tend to the base's.
+
+    Only rows that belong to both sides at the base may be on another. x* tends to the base's x*, and where u is the
+    only one on its pattern the forces M u tend to something, within what they are bound by at the base. Steps that
+    are all too long show a pattern that holds for none of the shorter ones.
+    """
+    free = base.on if base.rank_defect else base.touching
+    if len(last) < 3 or not (last[-1].signs == base.signs)[~free].all():
+        return False
+    dx = [np.abs(solved.x - base.x) for solved in last]
+    rounding = EPS * level.unit.size_of_x / level.unit.units
+    if (dx[2] > dx[0] / 4.0 + base.error_x + last[2].error_x + rounding).any():
+        return False
+    if any(solved.rank_defect for solved in last):
+        return True
+    first, second = last[1].u - last[0].u, last[2].u - last[1].u
+    slack = 4.0 * (last[0].slack_u + last[1].slack_u + last[2].slack_u)
+    limit = np.abs(last[2].u + second / 3.0)
+    return bool((np.abs(second) <= np.abs(first) / 2.0 + slack).all() and (limit <= 1.0 + slack).all())
 
 
 def _moved(problem: Problem, theta: Theta, level: LowerLevel, change: Entries) -> LowerLevel:

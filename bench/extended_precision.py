@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.linalg import lu_factor, lu_solve
 
 from bench._exact_lower_level import TOUCH, saddle_weight, solve_exactly
-from bench._lower_level import LowerLevel, NoReference
+from bench._lower_level import LowerLevel, NoReference, Unit
 from problems.contract import Problem
 
 DIGITS = 50
@@ -35,9 +35,9 @@ class ExtendedGradient:
     values: Float[np.ndarray, " P"]
     """From p, a, x*, u rounded to double precision: off by a few roundings of |u| |p| + |a| |x*|, entry by entry."""
     residual: float
-    """max(||F + M u|| / |b|, ||K0 x*|| / |Kx|), in 50 digits."""
+    """max(||F + M u|| / |b|, ||K0 x*|| / |x|), in 50 digits and units of each row's own."""
     margin_primal: float
-    """min s_i (Kx*)_i off the cosupport, relative to the largest."""
+    """min s_i (Kx*)_i off the cosupport, each in units of its row's length, relative to the largest."""
     margin_dual: float
     """min 1 - |u_i| on the cosupport."""
 
@@ -63,8 +63,7 @@ def gradient_in_extended_precision(problem: Problem) -> ExtendedGradient:
         solution = saddle.solve(np.concatenate([b - M @ s, _digits(np.zeros(len(rows)))]), transposed=False)
         x, u = solution[:n], s.copy()
         u[rows] = solution[n:]
-        z = K @ x
-        residual, margins = _certificate(H @ x + M @ u - b, z, u, signs, level)
+        residual, margins = _certificate(H @ x + M @ u - b, K @ x, u, signs, level)
 
         g = problem.loss_gradient(_tensor(x), theta)[0][0].numpy()  # a double's worth of digits, for a x* of as many
         adjoint = saddle.solve(np.concatenate([_digits(g), _digits(np.zeros(len(rows)))]), transposed=True)
@@ -78,32 +77,39 @@ def gradient_in_extended_precision(problem: Problem) -> ExtendedGradient:
 
 @dataclass(frozen=True)
 class _Saddle:
-    """[H M0; K0 0] with 50 digits, H and u0 weighted so that it has the conditioning of K0, and its LU factors."""
+    """[H M0; K0 0] with 50 digits, in units of each row's own, and its LU factors.
+
+    H and u0 are weighted so that it has the conditioning of K0.
+    """
 
     matrix: Digits
     factors: Any
     weight: float
-    n: int
+    unit: Unit
+    rows: np.ndarray
 
     @classmethod
     def of(cls, level: LowerLevel, rows: np.ndarray) -> _Saddle:
-        weight = saddle_weight(level, rows)
+        unit = level.unit
+        weight = saddle_weight(unit, np.linalg.svd(unit.K[rows].astype(float), compute_uv=False).min(initial=1.0))
         nothing = np.zeros((len(rows),) * 2)
-        matrix = np.block([[_digits(level.H) * weight, _digits(level.M[:, rows])],
-                           [_digits(level.K[rows]), _digits(nothing)]])  # fmt: skip
-        return cls(matrix, lu_factor(matrix.astype(float)), weight, len(level.b))
+        matrix = np.block([[_digits(unit.H) * weight, _digits(unit.M[:, rows])],
+                           [_digits(unit.K[rows]), _digits(nothing)]])  # fmt: skip
+        return cls(matrix, lu_factor(matrix.astype(float)), weight, unit, rows)
 
     def solve(self, right: Digits, transposed: bool) -> Digits:
         """Raises NoReference where the corrections do not converge."""
-        matrix, right = (self.matrix.T if transposed else self.matrix), right.copy()
-        right[: self.n] *= self.weight
+        matrix, right, n = (self.matrix.T if transposed else self.matrix), right.copy(), len(self.unit.b)
+        units, own = _digits(self.unit.units), (self.unit.lengths if transposed else self.unit.weights)[self.rows]
+        right[:n] *= self.weight / units
         size = max(abs(right).max(), mpmath.mpf(1e-300))
         solution = right * 0
         for _ in range(MOST_CORRECTIONS):
             residual = right - matrix @ solution
             scale = abs(residual).max()
             if scale <= SOLVED * size:
-                solution[self.n :] /= self.weight
+                solution[:n] /= units
+                solution[n:] /= self.weight * _digits(own)
                 return solution
             solution += _digits(lu_solve(self.factors, (residual / scale).astype(float), trans=transposed)) * scale
         raise NoReference("the saddle system is too ill-conditioned for corrections from a factor in double precision")
@@ -113,9 +119,11 @@ def _certificate(
     stationarity: Digits, z: Digits, u: Digits, signs: np.ndarray, level: LowerLevel
 ) -> tuple[float, tuple[float, float]]:
     """(residual, margins). Raises NoReference where an inequality fails, or holds by less than TOUCH."""
-    on = signs == 0
+    on, unit = signs == 0, level.unit
+    z = z / _digits(unit.lengths)
     residual = max(
-        float(abs(stationarity).max()) / level.size_of_b, float(abs(z[on]).max(initial=0)) / level.size_of_Kx
+        float(abs(stationarity / _digits(unit.units)).max()) / unit.size_of_b,
+        float(abs(z[on]).max(initial=0)) / unit.size_of_x,
     )
     primal, dual = (z * signs)[~on], 1 - abs(u[on])
     margins = float(primal.min() / primal.max()) if primal.size else np.inf, float(dual.min()) if dual.size else np.inf

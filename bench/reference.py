@@ -72,7 +72,8 @@ class Reference:
     ahead: Float[np.ndarray, " r"]
     behind: Float[np.ndarray, " r"]
     margin_primal: float
-    """min |(Kx*)_i| on the support, relative to the size of Kx*; infinite where the support is empty."""
+    """min |(Kx*)_i| on the support, each in units of its row's length, relative to the largest; infinite where the
+    support is empty."""
     margin_dual: float | None
     """min 1 - |u_i| on the cosupport; None where K0 is rank-deficient and u is not unique."""
     cosupport_rank_defect: int

@@ -194,7 +194,7 @@ def solve_near(level: Level, base: Point, free: np.ndarray) -> Digits:
     solution, terms = _combined(solved, v)
     u = s.copy()
     u[free], u[held] = v, solution[n:]
-    _check(level, solution[:n], terms[:n], u, mpf(10) ** -200)
+    _check(level, solution[:n], terms[:n], u, mpf(10) ** -150)
     return solution[:n]
 
 

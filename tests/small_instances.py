@@ -53,7 +53,7 @@ def _rows(k: int, n: int, rng: np.random.Generator) -> tuple[str, np.ndarray, bo
         most = rng.choice([3.0, 6.0, 12.0])
         words.append(f"spread 1e{most:.0f}")
         exponents = rng.uniform(-most, most, k)
-        W *= (2.0 ** np.round(exponents / np.log10(2.0)) if whole else 10.0**exponents)[:, None]
+        W *= 2.0 ** np.round(exponents / np.log10(2.0))[:, None]
     return " ".join(words), W, whole
 
 

@@ -1,0 +1,74 @@
+"""No certificate outside its bar, no kink missed and none invented, on small instances that scale badly or sit on one.
+
+The truth is `exact_truth`, in 450 digits; it shares nothing with the reference or the methods.
+"""
+
+from collections import Counter
+
+import mpmath
+import numpy as np
+import pytest
+from exact_truth import DIGITS, NotKnown, Truth, truth
+from small_instances import instance
+
+from bench.reference import Reference, reference_for
+
+FEW = range(200)
+MANY = range(200, 2200)
+
+
+def off(exact: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """|values - exact|, subtracted in many digits."""
+    with mpmath.workdps(DIGITS):
+        return np.array([float(abs(e - mpmath.mpf(float(v)))) for e, v in zip(exact, values, strict=True)])
+
+
+def faults(reference: Reference, true: Truth) -> list[str]:
+    """What the reference says that is not so, entry by entry; an entry of which it says nothing is no fault."""
+    ahead, behind = off(true.ahead, reference.ahead), off(true.behind, reference.behind)
+    # The values are rounded to double precision themselves, and the truth is no better than 1e-300.
+    bars = 1e-300 + reference.bars + 2.0**-53 * np.maximum(np.abs(reference.ahead), np.abs(reference.behind))
+    outside = np.maximum(ahead, behind) > bars
+    found = [
+        f"entry {entry}: off by {max(ahead[entry], behind[entry]):.1e}, bar {bars[entry]:.1e}"
+        for entry in np.flatnonzero((reference.usable | reference.kink) & outside)
+    ]
+    found += [f"entry {entry}: a kink that is none" for entry in np.flatnonzero(reference.kink & ~true.kink)]
+    missed = reference.usable & true.kink & ~outside & (np.abs(true.ahead - true.behind).astype(float) > 2.0 * bars)
+    return found + [f"entry {entry}: a kink that was missed" for entry in np.flatnonzero(missed)]
+
+
+def judged(seeds: range, largest: int) -> Counter:
+    """How many instances of which kind; every fault is an error."""
+    counts, wrong = Counter[str](), []
+    for seed in seeds:
+        kind, problem = instance(seed, largest)
+        reference = reference_for(problem, "coordinates", 0, None)
+        try:
+            true = truth(problem)
+        except NotKnown:
+            counts["no truth"] += 1
+            continue
+        counts["kink"] += bool(true.kink.any())
+        counts["dependent"] += true.point.defect > 0
+        counts["spread"] += "1e12" in kind or "e^12" in kind
+        if not reference.values.size:
+            counts["no reference"] += 1
+            continue
+        counts["certified"] += 1
+        wrong += [f"instance {seed} ({kind}): {fault}" for fault in faults(reference, true)[:3]]
+    assert not wrong, "\n".join(wrong[:20])
+    return counts
+
+
+def test_the_reference_is_right_or_silent_on_two_hundred_instances():
+    counts = judged(FEW, largest=2)
+    assert counts["certified"] >= 170  # most of the rest are games that may have several equilibria
+    assert min(counts["kink"], counts["dependent"], counts["spread"]) >= 20
+    assert counts["no truth"] <= 10
+
+
+@pytest.mark.slow
+def test_the_reference_is_right_or_silent_on_two_thousand_instances():
+    counts = judged(MANY, largest=6)
+    assert counts["certified"] >= 1600
