@@ -174,7 +174,7 @@ def _finished_plan(path: Path) -> tuple[str, dict[str, str], dict[str, list[str 
     """Its key, what it was built from, and each cell's input and plug-in; no cells in the files of before."""
     known = json.loads(path.read_text(encoding="utf-8"))
     cells = known["cells"]
-    return known["key"], dict(known.get("reads", {})), cells if isinstance(cells, dict) else {}
+    return known["key"], dict(known.get("reads", {})), {} if isinstance(cells, list) else dict(cells)
 
 
 def _write_folder(plan: Plan, journal: Journal, watcher: Watcher) -> str:

@@ -15,7 +15,7 @@ from bench.own_files import read_own
 from bench.record import Record, read_journal
 from bench.reference import cached, load, sources_sha256
 from bench.references import cache_folder
-from bench.run import _key_and_cells
+from bench.run import _finished_plan
 from methods.denoisers.patch_transform import picture_of
 from problems.analysis_l1 import AnalysisL1, Settings
 from tests.in_process import bench
@@ -201,14 +201,14 @@ def test_what_power_loss_leaves_of_a_runs_folder_stops_no_command(tmp_path: Path
     assert again.exit_code == 0, again.output
     assert f"{run}/plan.json: damaged, and taken as if it were not there" in again.output
     assert len(read_journal(run)) == 1
-    assert json.loads((run / "plan.json").read_text())["cells"] == [one.cell_id]
+    assert list(json.loads((run / "plan.json").read_text())["cells"]) == [one.cell_id]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"key": 1, "cells": 5}', '{"key"', "\0" * 40])
 def test_a_damaged_plan_is_no_plan(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
     said: list[str] = []
-    assert read_own(tmp_path / "plan.json", _key_and_cells, said.append) is None
+    assert read_own(tmp_path / "plan.json", _finished_plan, said.append) is None
     assert said == [f"{tmp_path}/plan.json: damaged, and taken as if it were not there"]
 
 
