@@ -144,7 +144,7 @@ class CellRunner:
     def _keep(self, cell: Cell, reference: dict[str, Any], gradient: Path) -> None:
         if gradient.exists():
             kept.keep(gradient, self.run, kept.gradient_file(cell.cell_id))
-        if "file" in reference:
+        if "file" in reference and Path(reference["file"]).exists():  # nobody need leave the cache alone
             kind = "coordinates" if gradient.exists() else "directions"  # whatever was asked for
             kept.keep(Path(reference["file"]), self.run, kept.reference_file(cell.instance.sha256, kind))
 

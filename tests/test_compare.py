@@ -421,10 +421,9 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="not pyperf's timings of this cell") as error:
             compare(a.run, b.run)
         assert "\n" not in str(error.value)
-    for text, expected in (("[]", "must hold a JSON object"), ("{", "not JSON")):
+    for text in ("[]", "{"):  # damaged: as if it were not there
         (b.path / "environment.json").write_text(text)
-        with pytest.raises(RunError, match=expected):
-            Run.read(b.path)
+        assert Run.read(b.path).environment == {}
     (empty / "journal.jsonl").write_text("")
     with pytest.raises(RunError, match="holds no finished cell"):
         Run.read(empty)

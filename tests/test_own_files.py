@@ -15,6 +15,7 @@ from bench.own_files import read_own
 from bench.record import Record, read_journal
 from bench.reference import cached, load, sources_sha256
 from bench.references import cache_folder
+from bench.roles import _reference as reference_of
 from bench.run import _finished_plan
 from methods.denoisers.patch_transform import picture_of
 from problems.analysis_l1 import AnalysisL1, Settings
@@ -118,6 +119,18 @@ def test_a_run_says_once_where_its_references_are_and_heals_torn_ones(
     assert first.error_relative == second.error_relative is not None
 
 
+@pytest.mark.parametrize("how", ["empty", "torn", "gone"])
+def test_a_reference_that_is_lost_later_is_no_fault_of_the_method(stored: Path, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "reference.npz"
+    path.write_bytes(stored.read_bytes())
+    if how == "gone":
+        path.unlink()
+    else:
+        spoilt(path, how)
+    found = reference_of({"kind": 3, "file": str(path)})
+    assert (found.verdict, found.message) == ("failed", f"reference: {path} cannot be read")
+
+
 # --- schemas ----------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +217,7 @@ def test_what_power_loss_leaves_of_a_runs_folder_stops_no_command(tmp_path: Path
     assert list(json.loads((run / "plan.json").read_text())["cells"]) == [one.cell_id]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"key": 1, "cells": 5}', '{"key"', "\0" * 40])
+@pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"key": "a", "cells": {}, "reads": 5}', '{"key"', "\0" * 40])
 def test_a_damaged_plan_is_no_plan(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
     said: list[str] = []
