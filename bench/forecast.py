@@ -125,7 +125,7 @@ def _of_today(cells: Sequence[Cell], records: Iterable[Record]) -> list[Record]:
     found = list[Record]()
     for record in records:
         if versions.get((record.method, record.problem), record.plugin_sha256) == record.plugin_sha256:
-            is_other = inputs.get(record.cell_id, record.input_sha256) != record.input_sha256
+            is_other = record.input_sha256 not in (None, inputs.get(record.cell_id, record.input_sha256))
             named = f"{record.cell_id} of {record.input_sha256}" if is_other else record.cell_id
             found.append(record.model_copy(update={"cell_id": named}))
     return found
