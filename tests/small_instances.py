@@ -12,13 +12,11 @@ import torch
 
 from problems.analysis_l1 import AnalysisL1
 from problems.analysis_l1 import Settings as AnalysisSettings
-from problems.analysis_l1 import _structure as structure_of
 from problems.contract import Problem, Structure
 from problems.patch_game import PatchGame
 from problems.patch_game import Settings as PatchSettings
 from problems.synthesis_lasso import Settings as SynthesisSettings
 from problems.synthesis_lasso import SynthesisLasso
-from problems.synthesis_lasso import _structure as synthesis_structure
 from problems.tv_game import Settings as GameSettings
 from problems.tv_game import TvGame
 
@@ -36,6 +34,14 @@ def instance(seed: int, largest: int = 4) -> tuple[str, Problem]:
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, float))
+
+
+def _structure(template: Problem, matrix: np.ndarray | None) -> Structure:
+    """With one x* exactly where the matrix of the data term has full column rank."""
+    if matrix is None:
+        return template.structure
+    structure = template.structure & ~(Structure.IDENTITY_FORWARD | Structure.UNIQUE)
+    return structure | Structure.UNIQUE if np.linalg.matrix_rank(matrix) == matrix.shape[1] else structure
 
 
 def _rows(k: int, n: int, rng: np.random.Generator) -> tuple[str, np.ndarray, bool]:
@@ -78,7 +84,7 @@ def _analysis(family: str, rng: np.random.Generator, largest: int) -> tuple[str,
     held = None if A is None else _tensor(A)
     return kind, replace(
         template, W=_tensor(W), y=_tensor(y)[None], x_true=_tensor(x_true)[None], A=held,
-        structure=structure_of(A, fidelity),
+        structure=_structure(template, A),
     )  # fmt: skip
 
 
@@ -100,7 +106,7 @@ def _synthesis(family: str, rng: np.random.Generator, largest: int) -> tuple[str
     template = SynthesisLasso.build(SynthesisSettings(m=m, p=p, nonzeros=1, weight=weight, pairs=1))
     return " ".join(words), replace(
         template, D=_tensor(D), y=_tensor(y)[None], x_true=_tensor(rng.normal(size=m))[None],
-        structure=synthesis_structure(D),
+        structure=_structure(template, D),
     )  # fmt: skip
 
 
@@ -117,9 +123,9 @@ def _game(family: str, rng: np.random.Generator, largest: int) -> tuple[str, Pro
     words = [f"{weights} spread e^{spread:.0f}"]
     if symmetric and rng.random() < 0.5:
         words.append("tie")
-        whole = 2.0 ** np.round(np.log2(problem.weights.start.numpy()))
+        whole = 2.0 ** np.round(np.log2(problem.start["a"].numpy()))
         problem = replace(
-            problem, weights=replace(problem.weights, start=_tensor(whole)),
+            problem, start={"a": _tensor(whole)},
             y=_tensor(rng.integers(-2, 3, n) * whole[0])[None],
         )  # fmt: skip
     return " ".join(words), problem
@@ -127,7 +133,7 @@ def _game(family: str, rng: np.random.Generator, largest: int) -> tuple[str, Pro
 
 def _patches(family: str, rng: np.random.Generator, largest: int) -> tuple[str, Problem]:
     del family
-    side, atoms = (2, int(rng.integers(1, largest))) if rng.random() < 0.5 else (3, 1)
+    side, atoms = (2, int(rng.integers(1, largest))) if largest < 3 or rng.random() < 0.5 else (3, 1)
     untied = bool(rng.random() < 0.3)
     problem = PatchGame.build(
         PatchSettings(

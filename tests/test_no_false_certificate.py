@@ -64,7 +64,7 @@ def judged(seeds: range, largest: int) -> Counter:
 def test_the_reference_is_right_or_silent_on_two_hundred_instances():
     counts = judged(FEW, largest=2)
     assert counts["certified"] >= 170  # most of the rest are games that may have several equilibria
-    assert min(counts["kink"], counts["dependent"], counts["spread"]) >= 20
+    assert min(counts["kink"], counts["dependent"], counts["spread"]) >= 15
     assert counts["no truth"] <= 10
 
 
