@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from methods._cosupport import cosupport
+from methods._cosupport import cosupport, size_of_rows, unit_of
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
 from methods._implicit_gradient import implicit_gradient
 from methods.contract import Prepared, Solution
 from methods.solvers._active_set_compiled import factor_of
 from methods.solvers.contract import Factor, Point
-from problems.contract import Problem, Structure, Theta, scales
+from problems.contract import Problem, Structure, Theta
 
 
 class ActiveSetAdjoint(FromSolution):
@@ -63,14 +63,17 @@ def _factor(problem: Problem, theta: Theta, solution: Solution) -> Factor:
     """After a solver that left none."""
     x, u = solution.x, solution.u
     assert u is not None
-    on = cosupport(problem.K(x, theta), u, scales(problem, theta).Ky[:, None])
+    on = cosupport(problem.K(x, theta), u, size_of_rows(problem, theta))
     if x.device.type == "cpu" and Structure.TRANSFORM | Structure.IDENTITY_FORWARD in problem.structure:
         return factor_of(theta["W"], on.numpy())
     return _Saddle(problem, theta, x, on)
 
 
 class _Saddle(Factor):
-    """The saddle system itself, all samples at once; rows off the cosupport read a_i = 0."""
+    """The saddle system itself, all samples at once; rows off the cosupport read a_i = 0.
+
+    Rows of K and columns of M have unit length in it, so that none counts as dependent for being small.
+    """
 
     def __init__(self, problem: Problem, theta: Theta, x: Tensor, on: Bool[Tensor, "b k"]) -> None:
         self._linear, self._on = problem.linearise(x, theta), on
@@ -78,10 +81,12 @@ class _Saddle(Factor):
     def adjoint(self, g: Tensor) -> Point:
         on, n = self._on.to(g.dtype), g.shape[1]
         F_x, K, M = self._linear.F_x.dense(), self._linear.K.dense(), self._linear.M.dense()
+        length, weight = unit_of(K.norm(dim=2, keepdim=True)), unit_of(M.norm(dim=1, keepdim=True))
+        K, M = K / length, M / weight
         upper = torch.cat([F_x.mT, K.mT * on[:, None, :]], 2)
         lower = torch.cat([M.mT * on[:, :, None], torch.diag_embed(1.0 - on)], 2)
         solved = _solve_rank_revealing(torch.cat([upper, lower], 1), torch.cat([g, torch.zeros_like(on)], 1))
-        return Point(solved[:, :n], solved[:, n:] * on)
+        return Point(solved[:, :n], solved[:, n:] * on / length[:, :, 0])
 
 
 def _solve_rank_revealing(matrix: Float[Tensor, "b s s"], right: Float[Tensor, "b s"]) -> Tensor:

@@ -35,7 +35,7 @@ class Blorc(FromSolution):
     batched: ClassVar[bool] = False
 
     gamma: Annotated[float, pydantic.Field(gt=0)] = 1e-9
-    """(W x*)_i counts as zero below this magnitude (Algorithm 4.1, step 2)."""
+    """(W x*)_i counts as zero below this magnitude (Algorithm 4.1, step 2), in units of the length of its row of W."""
 
     def refusal(self, problem: Problem) -> str | None:
         return refusal_below_rounding(self.gamma, problem) or refusal_of(self, self.solver, problem)
@@ -47,10 +47,12 @@ class Blorc(FromSolution):
         g = problem.loss_gradient(solution.x, theta)[0][0].numpy()
 
         Wx = W @ x
-        zero = np.abs(Wx) < self.gamma
+        length = np.linalg.norm(W, axis=1)
+        zero = np.abs(Wx) <= self.gamma * length
         s = np.sign(Wx[~zero])
         W_0, W_pm = W[zero], W[~zero]
-        W_0_pinv = np.linalg.pinv(W_0)
+        unit = np.where(length > 0, length, 1)[zero]
+        W_0_pinv = np.linalg.pinv(W_0 / unit[:, None]) / unit  # of unit rows, so that none is lost for being small
         P = np.eye(len(x), dtype=W.dtype) - W_0_pinv @ W_0
         q = y - W_pm.T @ s
 

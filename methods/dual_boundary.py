@@ -8,7 +8,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from methods._cosupport import refusal_below_rounding
+from methods._cosupport import refusal_below_rounding, unit_of
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
 from methods._implicit_gradient import implicit_gradient
@@ -55,6 +55,8 @@ class DualBoundary(FromSolution):
         inner = u[0].abs() <= 1 - self.gamma
         linear = problem.linearise(x, theta)
         K_0, M_0 = linear.K.dense()[0, inner], linear.M.dense()[0, :, inner]
+        length, weight = unit_of(K_0.norm(dim=1)), unit_of(M_0.norm(dim=0))
+        K_0, M_0 = K_0 / length[:, None], M_0 / weight  # so that no row is lost for being small
         if Structure.IDENTITY_FORWARD in problem.structure:
             transposed = torch.cat([g_x, K_0])
         else:
@@ -62,5 +64,5 @@ class DualBoundary(FromSolution):
         v, columns = transposed[0], transposed[1:].T
         a_0 = torch.linalg.pinv(M_0.T @ columns) @ (M_0.T @ v)
         a = torch.zeros_like(u)
-        a[0, inner] = a_0
+        a[0, inner] = a_0 / length
         return Point((v - columns @ a_0)[None], a)

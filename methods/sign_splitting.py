@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import torch
 
-from methods._cosupport import cosupport
+from methods._cosupport import cosupport, size_of_rows
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
 from methods.contract import Prepared, Solution
 from methods.solvers._affine import constant, jacobian
-from problems.contract import Problem, Structure, Theta, scales
+from problems.contract import Problem, Structure, Theta
 
 
 class SignSplitting(FromSolution):
@@ -46,7 +46,7 @@ class SignSplitting(FromSolution):
         assert u is not None
         leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
         with torch.no_grad():
-            zero = cosupport(problem.K(x, theta), u, scales(problem, theta).Ky[:, None])[0]
+            zero = cosupport(problem.K(x, theta), u, size_of_rows(problem, theta))[0]
         n, m = x.shape[1], int(zero.sum())
         eyes = [torch.eye(size, dtype=x.dtype, device=x.device) for size in (n, u.shape[1])]
         with torch.enable_grad():

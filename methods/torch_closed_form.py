@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from methods._cosupport import cosupport
+from methods._cosupport import cosupport, unit_of
 from methods._first_order import refusal_of
 from methods._from_solution import FromSolution
 from methods.contract import Prepared, Solution
@@ -34,9 +34,11 @@ class TorchClosedForm(FromSolution):
         y = (solution.x - problem.F(solution.x, theta))[0]
         W = theta["W"].detach().requires_grad_()
         with torch.enable_grad():
-            zero = cosupport(W @ solution.x[0], u, W.detach().norm() * y.abs().max())
+            length = unit_of(W.detach().norm(dim=1))
+            zero = cosupport(W @ solution.x[0], u, length * y.abs().max())
             W_0, W_pm, s = W[zero], W[~zero], u[~zero].sign()
             q = y - W_pm.T @ s
-            x = q - torch.linalg.pinv(W_0) @ (W_0 @ q)
+            unit = W_0 / length[zero, None]  # the same projector, and no row is lost for being small
+            x = q - torch.linalg.pinv(unit) @ (unit @ q)
             loss = problem.loss(x[None], {"W": W})
         return dict(zip(["W"], torch.autograd.grad(loss, [W]), strict=True))

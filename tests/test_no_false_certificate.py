@@ -12,6 +12,11 @@ from exact_truth import DIGITS, NotKnown, Truth, truth
 from small_instances import instance
 
 from bench.reference import Reference, reference_for
+from methods.active_set_adjoint import ActiveSetAdjoint
+from methods.blorc import Blorc
+from methods.dual_boundary import DualBoundary
+from methods.sign_splitting import SignSplitting
+from methods.torch_closed_form import TorchClosedForm
 
 FEW = range(200)
 MANY = range(200, 2200)
@@ -72,3 +77,31 @@ def test_the_reference_is_right_or_silent_on_two_hundred_instances():
 def test_the_reference_is_right_or_silent_on_two_thousand_instances():
     counts = judged(MANY, largest=6)
     assert counts["certified"] >= 1600
+
+
+EXACT = (ActiveSetAdjoint(), Blorc(), TorchClosedForm(), DualBoundary(), SignSplitting())
+
+
+@pytest.mark.parametrize("method", EXACT, ids=lambda method: type(method).__name__)
+def test_an_exact_method_that_has_converged_is_right(method):
+    """Where there is a derivative; what it refuses, or says that it has not solved, is no error."""
+    right = 0
+    for seed in range(70):
+        kind, problem = instance(seed, largest=3)
+        if method.refusal(problem) is not None:
+            continue
+        try:
+            true = truth(problem, np.empty(0, int))
+        except NotKnown:
+            continue
+        prepared, theta = method.prepare(problem), problem.theta0()
+        solution = method.solve(prepared, theta)
+        if not true.point.smooth or not solution.converged:
+            continue
+        found = method.hypergradient(prepared, theta, solution)
+        gradient = np.concatenate([part.numpy().ravel() for part in found.values()])
+        exact = truth(problem).ahead.astype(float)
+        # The condition of K0's unit rows is below 1e4 here.
+        assert np.linalg.norm(gradient - exact) <= 1e-9 * np.linalg.norm(exact) + 1e-13, f"instance {seed} ({kind})"
+        right += 1
+    assert right >= 5
