@@ -100,7 +100,7 @@ def solve_exactly(level: LowerLevel) -> Solved:
     if not solved.rank_defect:
         return solved
     vanishing = np.abs(solved.z) <= solved.slack_z
-    return settle(level, np.where(vanishing, 0.0, solved.signs), may_move=False)
+    return settle(level, np.where(vanishing, 0.0, solved.signs), may_move=False, innermost=True)
 
 
 def why_not_unique(level: LowerLevel, base: Solved) -> str | None:
@@ -120,7 +120,7 @@ def why_not_unique(level: LowerLevel, base: Solved) -> str | None:
     return "x* is not unique: F_x vanishes along a direction that the cosupport leaves free"
 
 
-def settle(level: LowerLevel, signs: Signs, may_move: bool = True) -> Solved:
+def settle(level: LowerLevel, signs: Signs, may_move: bool = True, innermost: bool = False) -> Solved:
     """Solve on the pattern; move the row that is worst on the wrong side; until the certificate. Raises NoReference,
     without `may_move` wherever the certificate fails on the pattern given.
 
@@ -136,7 +136,7 @@ def settle(level: LowerLevel, signs: Signs, may_move: bool = True) -> Solved:
             in_order = True
             seen.clear()
         seen.add(signs.tobytes())
-        solved, residual = _solve_on_pattern(unit, signs)
+        solved, residual = _solve_on_pattern(unit, signs, innermost)
         on, z, u = solved.on, solved.z, solved.u
         # A row is on the wrong side by what |u| is above 1, or by what z points against its sign.
         excess = np.where(on, np.abs(u) - 1.0, -signs * z)
@@ -172,10 +172,10 @@ def _resolved(solved: Solved) -> Solved:
     return solved
 
 
-def _solve_on_pattern(unit: Unit, signs: Signs) -> tuple[Solved, Vector]:
+def _solve_on_pattern(unit: Unit, signs: Signs, innermost: bool) -> tuple[Solved, Vector]:
     """H x + M u = b, K0 x = 0, u = signs off the cosupport; with the residual of the first.
 
-    Rows of K0 that others span are left out; then u is not unique, and one as far inside the box as may be is taken.
+    Rows of K0 that others span are left out; then u is not unique, and one in the box is taken.
     """
     rows, n = np.flatnonzero(signs == 0), len(unit.b)
     K0 = unit.K[rows].astype(float)
@@ -189,7 +189,7 @@ def _solve_on_pattern(unit: Unit, signs: Signs) -> tuple[Solved, Vector]:
     slack_u[own] += error_u[own] + (SAFETY * data[n:] / unit.weights[own]).astype(float)
     defect, inner = len(rows) - len(own), True
     if defect:
-        u[rows] = _in_the_box(unit, rows, unit.b - unit.M @ (unit.weights * signs) - unit.H @ x)
+        u[rows] = _in_the_box(unit, rows, innermost, unit.b - unit.M @ (unit.weights * signs) - unit.H @ x)
     z = unit.K @ x
     slack_z = TOUCH * np.abs(unit.K) @ np.abs(x) + np.abs(unit.K) @ (error_x + SAFETY * data[:n])
     residual = unit.b - unit.H @ x - unit.M @ (unit.weights * u)
@@ -200,8 +200,10 @@ def _solve_on_pattern(unit: Unit, signs: Signs) -> tuple[Solved, Vector]:
     return Solved(signs.copy(), x / units, u, error_x / units, error_u, z, slack_z, slack_u, defect, inner), residual
 
 
-def _in_the_box(unit: Unit, rows: Int[np.ndarray, " m"], right: Vector) -> Signs:
-    """u on dependent rows with M0 u = right: the least-squares one in the box, moved inside along what M0 does not see.
+def _in_the_box(unit: Unit, rows: Int[np.ndarray, " m"], innermost: bool, right: Vector) -> Signs:
+    """u on dependent rows with M0 u = right: the least-squares one in the box.
+
+    `innermost` moves it inside along what M0 does not see, which tells whether all |u_i| < 1 is possible.
 
     That is a linear program, max t with |u_i| <= 1 - t, in the coefficients of M0's null vectors.
     """
@@ -210,7 +212,7 @@ def _in_the_box(unit: Unit, rows: Int[np.ndarray, " m"], right: Vector) -> Signs
     bounds = weights / size
     force = lsq_linear(M0, (right / size).astype(float), bounds=(-bounds, bounds), method="bvls", tol=1e-15).x
     u = force / bounds
-    if np.abs(u).max() < 0.5:
+    if not innermost or np.abs(u).max() < 0.5:
         return u
     _, sizes, vectors = np.linalg.svd(M0)
     null = vectors[int((sizes > DEPENDENT * sizes.max(initial=0.0)).sum()) :].T / bounds[:, None]
