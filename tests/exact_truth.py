@@ -153,6 +153,7 @@ def solve(level: Level) -> Point:
     on = np.asarray(abs(level.K @ x) <= ZERO * (abs(level.K) @ terms), bool)
     if lifted is not level.H:
         x, u = _on_pattern(level, np.where(on, mpf(0), u))
+        terms = abs(x) + 1  # those of the lifted data term are of the size of what it was lifted by
         inner = on & np.array([abs(entry) < 1 - ZERO for entry in u], bool)
         if _rank(np.vstack([level.H, level.K[inner]])) < n:
             raise NotKnown
