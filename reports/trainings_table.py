@@ -132,18 +132,22 @@ def _words(one: Training) -> str:
     return " ".join(one.outcome.message.split()) or "no message"
 
 
+NESTED = ("settings", "config", "problem", "failed_denoisers", "made_of")
+"""Fields of an outcome that are tables of their own."""
+
+
 def trainings_frame(trainings: Trainings) -> pd.DataFrame:
     """A row for each that has ended: its outcome, nested fields as `psnr_learned_mean_db`, settings as JSON."""
     rows = []
     for group, training in trainings.ended:
         one = training.outcome
         row = one.model_dump(mode="json", by_alias=True)
-        for name in ("psnr", "failed_denoisers", "settings", "config", "problem"):
+        for name in ("psnr", *NESTED):
             del row[name]
         row["group"] = group.label
         for name, psnr in one.psnr.items():
             row |= {f"psnr_{name}_{field}": value for field, value in psnr.model_dump().items()}
-        for name in ("settings", "config", "problem", "failed_denoisers"):
+        for name in NESTED:
             row[name] = json.dumps(getattr(one, name), sort_keys=True)
         rows.append(row)
     return pd.DataFrame(rows)

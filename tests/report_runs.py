@@ -33,7 +33,8 @@ def one_cell_run(folder: Path) -> Path:
 def failed_run(folder: Path) -> Path:
     """Every kind of failure and no result."""
     statuses = ("unsupported", "timeout", "out_of_memory", "crashed", "error", "nonfinite", "inaccurate_solver")
-    return write_run(folder, [failed(word, "blorc", 36, message=f"it ended: {word}") for word in statuses], ENVIRONMENT)
+    records = [failed(word, f"ends_{word}", 36, message=f"it ended: {word}") for word in statuses]
+    return write_run(folder, records, ENVIRONMENT)
 
 
 def rich_run(folder: Path) -> Path:

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 READINGS = ROOT / "results" / "published" / "readings.md"
 TAG = re.compile(r"(?<![\w.\\])[JIRPLXUG]\.\d{1,2}(?![\w.]*\d)")
-WITHOUT_DOT = re.compile(r"(?<![\w.\\-])[JIRPXUG]\d{1,2}(?!\w)")
+WITHOUT_DOT = re.compile(r"(?<![\w.\\<-])[JIRPXUG]\d{1,2}(?!\w)")
 SUFFIXES = (".py", ".toml", ".md", ".tex")
-OUTSIDE = re.compile("DESIGN|HOUSE\\.md|settings\\.md|systems\\.md")
+OUTSIDE = re.compile(r"DESIG[N]|HOUSE[.]md|settings[.]md|systems[.]md")
 """Documents that are not in the repository."""
 
 

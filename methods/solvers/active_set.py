@@ -54,7 +54,7 @@ class ActiveSet(Solver):
         W, b, R = least_squares_form(problem, theta, engine.dtype_for(like.dtype))
         if R is not None:
             b = torch.linalg.solve_triangular(R, b, upper=True, left=False)
-        solved = engine.solve(W, b, None if warm is None else warm.u.detach(), self.tolerance)
+        solved = engine.solve(W, b, None if warm is None else warm.u.detach().to(W.dtype), self.tolerance)
         if R is not None and solved.factor is not None:
             x = torch.linalg.solve_triangular(R.mT, solved.x, upper=False, left=False)
             solved = replace(solved, x=x, factor=Whitened(R, solved.factor))
