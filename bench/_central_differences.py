@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from bench._exact_lower_level import Solved, settle
+from bench._exact_lower_level import Solved, change_between, settle
 from bench._lower_level import EPS, LowerLevel, Matrix, NoReference, Vector
 from bench._slopes import (
     PLATEAU,
@@ -20,6 +20,7 @@ from bench._slopes import (
     Slopes,
     loss_change,
     loss_slope,
+    loss_terms,
     moved,
     plateau,
     share_of,
@@ -41,23 +42,28 @@ class Path:
     """x*(theta) near a base point, as far as it is on the base's sign pattern."""
 
     x: Vector
-    follow: Callable[[Theta], Vector | None]
-    """x*(theta) - x; None where the pattern does not hold there, or the equations are not solved to the certificate."""
+    follow: Callable[[Theta], tuple[Vector, Vector] | None]
+    """x*(theta) - x and, for numbers of F, K and M as they are, a bound on its error; None where
+    the pattern does not hold there, or the equations are not solved to the certificate."""
     share: Callable[[Theta], float]
     """How much of a change of theta changes no row of K, and no column of M, by more than a sixteenth of its size."""
     rounding: float
     """What rounding the numbers of F, K and M changes L by, to first order: eps times the root of the sum of squares
     of the terms of p^T (F + M u) and a^T K x, with (p, a) the loss's sensitivity to the two equations."""
+    computed: float
+    """The same without the numbers that are entries of theta themselves, which no formula has rounded."""
 
 
 def path_on_pattern(problem: Problem, theta: Theta, level: LowerLevel, base: Solved) -> Path:
     """Of an l1 lower level: the linear equations of the pattern, in extended precision, and the certificate."""
 
-    def follow(theta: Theta) -> Vector | None:
+    def follow(theta: Theta) -> tuple[Vector, Vector] | None:
+        there = LowerLevel.of(problem, theta)
         try:
-            return (settle(LowerLevel.of(problem, theta), base.signs, may_move=False).x - base.x).astype(float)
+            change, error = change_between(level, base, there, settle(there, base.signs, may_move=False))
         except NoReference:
             return None
+        return change.astype(float), error.astype(float)
 
     x, u = base.x.astype(float), base.u.astype(float)
     p, a = adjoint(level, base, loss_slope(problem, theta, x))
@@ -66,7 +72,17 @@ def path_on_pattern(problem: Problem, theta: Theta, level: LowerLevel, base: Sol
     def share(theta: Theta) -> float:
         return share_of(level, LowerLevel.of(problem, theta))
 
-    return Path(x, follow, share, _rounding(p, a, x, u, H, b, K, M))
+    # The numbers of F are exact where theta does not enter them and the data term is that of denoising.
+    elsewhere = LowerLevel.of(problem, {name: value + 0.5 for name, value in theta.items()})
+    same = np.array_equal(elsewhere.H, level.H) and np.array_equal(elsewhere.b, level.b)
+    of_F = 0.0 if same and not level.unit.rounding else 1.0
+    computed = _rounding(p, a, x, u, of_F * H, of_F * b, *(_without_copies(part, theta) for part in (K, M)))
+    return Path(x, follow, share, _rounding(p, a, x, u, H, b, K, M), computed)
+
+
+def _without_copies(matrix: Matrix, theta: Theta) -> Matrix:
+    """Zero where the entry is one, or one of theta's, but for the sign."""
+    return np.where(np.isin(np.abs(matrix), [1.0, *np.abs(_flat(theta))]), 0.0, matrix)
 
 
 def _rounding(p: Vector, a: Vector, x: Vector, u: Vector, H: Matrix, b: Vector, K: Matrix, M: Matrix) -> float:
@@ -95,10 +111,11 @@ def path_of_smooth(problem: Problem, theta: Theta) -> Path:
     x = solve_smoothly(level)
     pieces = level.pieces(x)
 
-    def follow(theta: Theta) -> Vector | None:
+    def follow(theta: Theta) -> tuple[Vector, Vector] | None:
         there = SmoothLevel.of(problem, theta)
         x_there = newton(there, x)
-        return x_there - x if there.certified(x_there) and np.array_equal(there.pieces(x_there), pieces) else None
+        holds = there.certified(x_there) and np.array_equal(there.pieces(x_there), pieces)
+        return (x_there - x, np.zeros_like(x)) if holds else None
 
     try:
         p = np.linalg.solve(level.jacobian(x).T, loss_slope(problem, theta, x))
@@ -107,7 +124,8 @@ def path_of_smooth(problem: Problem, theta: Theta) -> Path:
     z = level.K @ x
     u, a = level.derivative(z), level.second_derivative(z) * (level.M.T @ p)
     b = -level.F(np.zeros_like(x))
-    return Path(x, follow, lambda there: 1.0, _rounding(p, a, x, u, level.F_x(x), b, level.K, level.M))
+    rounding = _rounding(p, a, x, u, level.F_x(x), b, level.K, level.M)
+    return Path(x, follow, lambda there: 1.0, rounding, rounding)
 
 
 def central(problem: Problem, theta: Theta, path: Path, directions: Directions) -> Slopes:
@@ -129,21 +147,26 @@ def central_sweep(problem: Problem, theta: Theta, path: Path, direction: Entries
     first = FIRST * (_root_mean_square(_flat(theta)) or 1.0) / _root_mean_square(entries)
     first *= min(1.0, 16.0 * path.share(moved(theta, first * direction)))
     steps, quotients, extrapolated, roundings = (list[float]() for _ in range(4))
-    in_a_row, window = 0, slice(0, 0)
+    in_a_row, window, terms = 0, slice(0, 0), loss_terms(problem, theta, path.x)
     h, value, bar = first, 0.0, np.inf
     while SMALLEST * first <= h < np.inf:
         ahead, behind = (moved(theta, side * h * direction) for side in (1.0, -1.0))
-        dx_ahead, dx_behind = path.follow(ahead), path.follow(behind)
-        if dx_ahead is None or dx_behind is None:
+        at_ahead, at_behind = path.follow(ahead), path.follow(behind)
+        if at_ahead is None or at_behind is None:
             in_a_row, h = 0, h / SHRINK
             continue
+        (dx_ahead, error_ahead), (dx_behind, error_behind) = at_ahead, at_behind
         step = _flat(ahead) - _flat(behind)  # what is left of 2 h d once theta + h d and theta - h d are rounded
         length = float(step @ direction / (direction @ direction))
-        gained = loss_change(problem, behind, step, path.x + dx_behind, dx_ahead - dx_behind)
+        dx = dx_ahead - dx_behind
+        gained = loss_change(problem, behind, step, path.x + dx_behind, dx)
+        # Where the step is along the direction to the last digit, copies of theta's entries are exact in it.
+        rounding = path.computed if np.array_equal(step, length * direction) else path.rounding
+        lost = 4.0 * EPS * terms.of(dx, step) + float(terms.x @ (error_ahead + error_behind))
         in_a_row += 1
         steps.append(h)
         quotients.append(gained / length)
-        roundings.append((4.0 * path.rounding + 4.0 * EPS * abs(gained)) / length)
+        roundings.append((4.0 * rounding + lost) / length)
         extrapolated.append(_extrapolated(quotients[-3:]) if in_a_row >= 3 else np.nan)
         if roundings[-1] >= bar:
             break

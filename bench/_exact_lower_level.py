@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from scipy.linalg import qr
 from scipy.optimize import linprog, lsq_linear
 
@@ -48,13 +48,24 @@ class Solved:
     error_u: Signs
     z: Signs
     """K x, in units of each row's own length."""
-    slack_z: Signs
-    """Size up to which z_i counts as zero."""
-    slack_u: Signs
-    """Distance of |u_i| from 1 up to which it counts as one."""
+    known_z: Signs
+    """What z_i may be off by, H and b being rounded themselves."""
+    known_u: Signs
+    near_z: Signs
+    """What is no more of z_i than this is near zero."""
     rank_defect: int
     inner: bool
     """Whether some certificate has |u_i| < 1 on all of the cosupport: this one, if so."""
+
+    @property
+    def slack_z(self) -> Signs:
+        """Size up to which z_i counts as zero."""
+        return self.near_z + self.known_z
+
+    @property
+    def slack_u(self) -> Signs:
+        """Distance of |u_i| from 1 up to which it counts as one."""
+        return TOUCH + self.known_u
 
     @property
     def on(self) -> Bool[np.ndarray, " k"]:
@@ -98,7 +109,7 @@ def solve_exactly(level: LowerLevel) -> Solved:
         raise NoReference("F_x is zero: the data say nothing of x")
     solved = settle(level, pattern_of(level))
     if not solved.rank_defect:
-        return solved
+        return _told(solved, level.unit)
     vanishing = np.abs(solved.z) <= solved.slack_z
     return settle(level, np.where(vanishing, 0.0, solved.signs), may_move=False, innermost=True)
 
@@ -163,13 +174,63 @@ def settle(level: LowerLevel, signs: Signs, may_move: bool = True, innermost: bo
 def _resolved(solved: Solved) -> Solved:
     """The same. Raises NoReference where a row's u_i is known too little to say on which side of 1 it is."""
     lost = solved.on & ~solved.inside & (solved.slack_u > RESOLVED)
-    if lost.any() and not solved.inner:
+    if lost.any():
         row = int(lost.argmax())
         raise NoReference(
             f"row {row + 1} of K weighs too little, or K0 is too ill-conditioned: |u_i| = 1 is known to "
             f"{float(solved.slack_u[row]):.0e} only"
         )
     return solved
+
+
+def _told(solved: Solved, unit: Unit) -> Solved:
+    """The same. Raises NoReference where a row is so near its other side that nobody knows whether it touches it.
+
+    A tie is one only if it holds to the bound on the error, and if that is below every row's force: one that is lost in
+    rounding may move x* off the tie, or onto it.
+    """
+    apart = np.abs(np.where(solved.on, 1.0 - np.abs(solved.u), solved.z))
+    known = np.where(solved.on, solved.known_u, solved.known_z)
+    force = np.where(solved.on, solved.known_u * unit.weights, solved.known_z)  # H's diagonal is one
+    near = solved.touching & ((apart > known) | (force > unit.weights[unit.M.any(axis=0)].min(initial=np.inf)))
+    if near.any():
+        row = int(near.argmax())
+        raise NoReference(
+            f"row {row + 1} of K is {float(apart[row]):.0e} from its other side, known to {float(known[row]):.0e}: "
+            "nobody knows whether there is a kink"
+        )
+    return solved
+
+
+def change_between(level: LowerLevel, base: Solved, there: LowerLevel, solved: Solved) -> tuple[Vector, Vector]:
+    """x* there less x* of the base, and a bound on the error of each entry.
+
+    From the equations that the change itself solves, with d for what is different there, so that it is known to its
+    own digits however small it is:
+
+        H dx + M0 du0 = db - dH x - dM u - M du,     K0 dx = -dK0 x - K0 x,
+
+    where K0 x is zero for rows that are on the cosupport at the base, or touch it. Where u is one of many there is no
+    du: then the two x* are subtracted.
+    """
+    if base.rank_defect or solved.rank_defect:
+        return solved.x - base.x, solved.error_x + base.error_x
+    unit, rows, n = there.unit, np.flatnonzero(solved.on), len(base.x)
+    same = base.touching | (solved.signs == base.signs)
+    du = np.where(solved.on | same, 0.0, solved.signs - base.u)
+    z = np.where(base.on | base.touching, 0.0, level.K @ base.x)[rows]
+    # Of numbers that are close the difference is exact.
+    dH, db, dK, dM = there.H - level.H, there.b - level.b, (there.K - level.K)[rows], there.M - level.M
+    force = (db - dH @ base.x - dM @ base.u - there.M @ du) / unit.units
+    terms = np.abs(db) + np.abs(dH) @ np.abs(base.x) + np.abs(dM) @ np.abs(base.u) + np.abs(there.M) @ np.abs(du)
+    off_by = EXTENDED * terms + np.abs(dH) @ base.error_x + np.abs(dM) @ base.error_u
+    held = -(dK @ base.x + z) / unit.lengths[rows]
+    held_off_by = np.abs(dK) @ (EXTENDED * np.abs(base.x) + base.error_x) / unit.lengths[rows]
+    smallest = independent_rows(unit.K[rows].astype(float), unit.weights[rows])[1]
+    change, error, _ = _refined(
+        unit, rows, np.concatenate([force, held]), np.concatenate([off_by / unit.units, held_off_by]), smallest
+    )
+    return change[:n] / unit.units, SAFETY * error[:n] / unit.units
 
 
 def _solve_on_pattern(unit: Unit, signs: Signs, innermost: bool) -> tuple[Solved, Vector]:
@@ -182,22 +243,26 @@ def _solve_on_pattern(unit: Unit, signs: Signs, innermost: bool) -> tuple[Solved
     own, smallest = independent_rows(K0, unit.weights[rows])
     own = rows[own]
     x, force, error, data = _saddle(unit, own, signs, smallest)
-    u, slack_u = signs.astype(np.longdouble), np.full(len(signs), TOUCH)
+    u = signs.astype(np.longdouble)
     u[own] = force / unit.weights[own]
-    error_x, error_u = SAFETY * error[:n], np.zeros(len(signs))
+    error_x, error_u, known_u = SAFETY * error[:n], np.zeros(len(signs)), np.zeros(len(signs))
     error_u[own] = SAFETY * error[n:] / unit.weights[own]
-    slack_u[own] += error_u[own] + (SAFETY * data[n:] / unit.weights[own]).astype(float)
+    known_u[own] = error_u[own] + (SAFETY * data[n:] / unit.weights[own]).astype(float)
     defect, inner = len(rows) - len(own), True
     if defect:
         u[rows] = _in_the_box(unit, rows, innermost, unit.b - unit.M @ (unit.weights * signs) - unit.H @ x)
     z = unit.K @ x
-    slack_z = TOUCH * np.abs(unit.K) @ np.abs(x) + np.abs(unit.K) @ (error_x + SAFETY * data[:n])
+    size_of_z = np.abs(unit.K) @ np.abs(x)
+    known_z = EXTENDED * size_of_z + np.abs(unit.K) @ (error_x + SAFETY * data[:n])
     residual = unit.b - unit.H @ x - unit.M @ (unit.weights * u)
     if defect:
-        slack_u[rows] = TOUCH + (np.abs(residual).max(initial=0.0) / unit.weights[rows]).astype(float)
-        inner = bool((1.0 - np.abs(u[rows]) > slack_u[rows]).all())
+        known_u[rows] = (np.abs(residual).max(initial=0.0) / unit.weights[rows]).astype(float)
+        inner = bool((1.0 - np.abs(u[rows]) > TOUCH + known_u[rows]).all())
     units = unit.units
-    return Solved(signs.copy(), x / units, u, error_x / units, error_u, z, slack_z, slack_u, defect, inner), residual
+    solved = Solved(
+        signs.copy(), x / units, u, error_x / units, error_u, z, known_z, known_u, TOUCH * size_of_z, defect, inner
+    )
+    return solved, residual
 
 
 def _in_the_box(unit: Unit, rows: Int[np.ndarray, " m"], innermost: bool, right: Vector) -> Signs:
@@ -258,15 +323,32 @@ def _saddle(
     """x and forces with [H M0; K0 0] (x, force) = (b - M signs, 0), a bound on the error of each entry, x's first, and
     another on what the rounding of H and b themselves changed it by. Raises NoReference.
 
+    """
+    n, forces, nothing = len(unit.b), unit.weights * signs, np.zeros(len(rows), np.longdouble)
+    right, terms = unit.b - unit.M @ forces, np.abs(unit.b) + np.abs(unit.M) @ np.abs(forces)
+    solution, error, size = _refined(
+        unit, rows, np.concatenate([right, nothing]), np.concatenate([EXTENDED * terms, nothing]), smallest
+    )
+    # The terms that an entry of H is a sum of are of the size of its diagonal, one.
+    rounded = unit.rounding * float(np.abs(solution[:n]).sum() + np.abs(unit.b).max())
+    data = rounded * size[:, :n].sum(axis=1)
+    return solution[:n], solution[n:], error, data
+
+
+def _refined(
+    unit: Unit, rows: Int[np.ndarray, " m"], right: Vector, off_by: Vector, smallest: float
+) -> tuple[Vector, Vector, Float[np.ndarray, "s s"]]:
+    """(x, force) with [H M0; K0 0] (x, force) = right, a bound on the error of each entry, and the sizes of the
+    inverse's entries. `off_by` is what the right side may be off by. Raises NoReference.
+
     By an inverse in double precision and refinement in extended precision. What is left over, and what the terms round
     to, times the inverse is the bound.
     """
-    n, forces = len(unit.b), unit.weights * signs
-    right, terms = unit.b - unit.M @ forces, np.abs(unit.b) + np.abs(unit.M) @ np.abs(forces)
-    weight = saddle_weight(unit, smallest)
+    n, weight = len(unit.b), saddle_weight(unit, smallest)
+    scale = np.concatenate([np.full(n, weight), np.ones(len(rows))])
     system = np.zeros((n + len(rows),) * 2, np.longdouble)
     system[:n, :n], system[:n, n:], system[n:, :n] = weight * unit.H, unit.M[:, rows], unit.K[rows]
-    full = np.concatenate([weight * right, np.zeros(len(rows), np.longdouble)])
+    full = scale * right
     try:
         inverse = np.linalg.inv(system.astype(float))
     except np.linalg.LinAlgError:
@@ -279,12 +361,10 @@ def _saddle(
         left = full - system @ solution
         solution += inverse @ left.astype(float)
     left = np.abs(full - system @ solution) + EXTENDED * (np.abs(system) @ np.abs(solution))
-    left[:n] += weight * EXTENDED * terms
-    # The terms that an entry of H is a sum of are of the size of its diagonal, one.
-    rounded = weight * unit.rounding * float(np.abs(solution[:n]).sum() + np.abs(unit.b).max())
-    error, data = size @ left.astype(float), rounded * size[:, :n].sum(axis=1)
-    solution[n:], error[n:], data[n:] = solution[n:] / weight, error[n:] / weight, data[n:] / weight
-    return solution[:n], solution[n:], error, data
+    error = size @ (left + scale * off_by).astype(float)
+    # Of the system without the weight, whose unknown is the force and not the force times the weight.
+    of_force = np.concatenate([np.ones(n), np.full(len(rows), weight)])
+    return solution / of_force, error / of_force, size * scale / of_force[:, None]
 
 
 def saddle_weight(unit: Unit, smallest: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from bench._exact_lower_level import Solved, saddle_weight, settle
+from bench._exact_lower_level import Solved, change_between, saddle_weight, settle
 from bench._lower_level import CERTIFICATE, EPS, LowerLevel, NoReference
 from bench._patterns import pattern_of
 from bench._sweep import Sweep
@@ -222,8 +222,11 @@ def one_sided_sweep(problem: Problem, theta: Theta, level: LowerLevel, base: Sol
         (size_of_theta or level.size_of_b) / min(max(value.shape) for value in theta.values()) ** 0.5 / 16.0 / length
     )
     first *= share_of(level, _moved(problem, theta, level, first * direction))
+    if not 0.0 < first < np.inf:
+        raise NoReference("a row of K, a column of M or theta is too small for a step")
+    first = 2.0 ** np.floor(np.log2(first))  # few digits, so that theta + h d needs few
     x = base.x.astype(float)
-    g = float(np.linalg.norm(loss_slope(problem, theta, x)))
+    terms = loss_terms(problem, theta, x)
     last, patterns, found = None, [b""] * ONE_SIDED_STEPS, list[Solved]()
     quotients, rounding = np.full((2, ONE_SIDED_STEPS), np.nan)
     for step in range(ONE_SIDED_STEPS):
@@ -236,11 +239,15 @@ def one_sided_sweep(problem: Problem, theta: Theta, level: LowerLevel, base: Sol
             continue
         last, patterns[step] = solved, solved.signs.tobytes()
         found.append(solved)
-        dx = (solved.x - base.x).astype(float)
+        dx, off_by = (part.astype(float) for part in change_between(level, base, there, solved))
         quotients[step] = loss_change(problem, theta, h * direction, x, dx) / h
         # `_moved` rounds theta + h d where it has to, which turns the direction by so much.
-        turned = 0.0 if Structure.TRANSFORM in problem.structure else size_of_theta / (h * length)
-        rounding[step] = 4.0 * EPS * (1.0 + turned) * g * float(np.linalg.norm(dx)) / h
+        if Structure.TRANSFORM in problem.structure:
+            turned = float(np.linalg.norm((there.K - level.K).ravel() - h * direction)) / (EPS * h * length)
+        else:
+            turned = size_of_theta / (h * length)
+        rounded = 4.0 * EPS * (1.0 + turned) * terms.of(dx, h * direction)
+        rounding[step] = (rounded + float(terms.x @ off_by)) / h
     # Only the pattern that holds down to the smallest step is that of the limit, if it can be one at theta itself.
     limit = next((pattern for pattern in reversed(patterns) if pattern), b"")
     changes = [step for step, pattern in enumerate(patterns) if pattern not in (limit, b"")]
@@ -317,6 +324,27 @@ def loss_change(
         g_x, g_theta = _loss_slopes(problem, moved(theta, place * change), x + place * dx)
         total += weight * float(g_x @ dx + g_theta @ change)
     return total
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Sizes of what cancels in the loss's partial gradients: what they are without x, and its odd and even powers."""
+
+    x: Float[np.ndarray, " n"]
+    theta: Float[np.ndarray, " P"]
+
+    def of(self, dx: Float[np.ndarray, " n"], change: Entries) -> float:
+        """Of the loss's change over (dx, change), which is known to a few roundings of this."""
+        return float(self.x @ np.abs(dx) + self.theta @ np.abs(change))
+
+
+def loss_terms(problem: Problem, theta: Theta, x: Float[np.ndarray, " n"]) -> LossTerms:
+    """At x."""
+    parts = zip(*(_loss_slopes(problem, theta, side * x) for side in (0.0, 1.0, -1.0)), strict=True)
+    return LossTerms(*(
+        np.abs(zero) + np.abs(ahead - behind) / 2.0 + np.abs((ahead + behind) / 2.0 - zero)
+        for zero, ahead, behind in parts
+    ))  # fmt: skip
 
 
 def loss_slope(problem: Problem, theta: Theta, x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -17,6 +17,8 @@ from methods.blorc import Blorc
 from methods.dual_boundary import DualBoundary
 from methods.sign_splitting import SignSplitting
 from methods.torch_closed_form import TorchClosedForm
+from problems.tv_game import Settings as GameSettings
+from problems.tv_game import TvGame
 
 FEW = range(200)
 MANY = range(200, 2200)
@@ -71,6 +73,34 @@ def test_the_reference_is_right_or_silent_on_two_hundred_instances():
     assert counts["certified"] >= 170  # most of the rest are games that may have several equilibria
     assert min(counts["kink"], counts["dependent"], counts["spread"]) >= 15
     assert counts["no truth"] <= 10
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        379,  # theta + h d was rounded, to the same side at every step, so that the plateau was level and wrong
+        476,
+        877,  # and x* was subtracted from x*
+        1030,
+        475,  # the terms of the loss's gradient in theta cancel
+        1240,  # |u_i| = 1 is known to 3e-3 only
+        1456,  # a force of 7e-12 is lost beside those of 1e10, and takes x* off the tie
+    ],
+)
+def test_an_instance_that_was_certified_wrongly(seed):
+    judged(range(seed, seed + 1), largest=6)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_rows_of_very_different_size_have_a_tight_bar(seed):
+    """Weights of a game from 5e-17 to 4e7: steps as short as these weights, of which x* less x* knows nothing."""
+    problem = TvGame.build(
+        GameSettings(n=5, penalty="l1", symmetric=True, weights="pair", spread=12.0, scale=1e-3, pairs=1, seed=seed)
+    )
+    reference, true = reference_for(problem, "coordinates", 0, None), truth(problem)
+    assert not faults(reference, true)
+    assert reference.usable.all()
+    assert reference.bars.max() <= 1e-14
 
 
 @pytest.mark.slow
