@@ -161,20 +161,20 @@ def central_sweep(problem: Problem, theta: Theta, path: Path, direction: Entries
         dx = dx_ahead - dx_behind
         gained = loss_change(problem, behind, step, path.x + dx_behind, dx)
         # Where the step is along the direction to the last digit, copies of theta's entries are exact in it.
-        rounding = path.computed if np.array_equal(step, length * direction) else path.rounding
+        of_numbers = path.computed if np.array_equal(step, length * direction) else path.rounding
         lost = 4.0 * EPS * terms.of(dx, step) + float(terms.x @ (error_ahead + error_behind))
         in_a_row += 1
         steps.append(h)
         quotients.append(gained / length)
-        roundings.append((4.0 * rounding + lost) / length)
+        roundings.append((4.0 * of_numbers + lost) / length)
         extrapolated.append(_extrapolated(quotients[-3:]) if in_a_row >= 3 else np.nan)
-        if roundings[-1] >= bar:
-            break
         if in_a_row >= PLATEAU + 2:
             agreeing = np.array(extrapolated[-PLATEAU:])
             (there,), (spread,), _ = plateau(agreeing[None], np.full((1, PLATEAU + 1), roundings[-1]))
             if spread < bar:
                 value, bar, window = float(there), float(spread), slice(len(steps) - PLATEAU, len(steps))
+        if roundings[-1] >= bar:
+            break
         h /= 2.0
     h_taken, differences, found, rounding = (np.array(part) for part in (steps, quotients, extrapolated, roundings))
     return Sweep.of(h_taken, differences, found, rounding, window, value, bar)
