@@ -210,13 +210,14 @@ def change_between(level: LowerLevel, base: Solved, there: LowerLevel, solved: S
 
         H dx + M0 du0 = db - dH x - dM u - M du,     K0 dx = -dK0 x - K0 x,
 
-    where K0 x is zero for rows that are on the cosupport at the base, or touch it. Where u is one of many there is no
-    du: then the two x* are subtracted.
+    where K0 x is zero for rows that are on the cosupport at the base, or touch it, and du for rows that leave it to the
+    side that they touch: `_told` has made sure of these. Where u is one of many there is no du: then the two x* are
+    subtracted.
     """
     if base.rank_defect or solved.rank_defect:
         return solved.x - base.x, solved.error_x + base.error_x
     unit, rows, n = there.unit, np.flatnonzero(solved.on), len(base.x)
-    same = base.touching | (solved.signs == base.signs)
+    same = solved.signs == np.where(base.touching, np.sign(base.u), base.signs)
     du = np.where(solved.on | same, 0.0, solved.signs - base.u)
     z = np.where(base.on | base.touching, 0.0, level.K @ base.x)[rows]
     # Of numbers that are close the difference is exact.
