@@ -205,9 +205,10 @@ def one_sided(problem: Problem, theta: Theta, level: LowerLevel, base: Solved, d
     # Twice the plateau's spread: what is left of the h^3 term has one sign at all steps.
     bars, found = 2.0 * np.maximum(bars_ahead, bars_behind), np.isfinite(bars_ahead + bars_behind)
     gap = np.abs(ahead - behind)
-    # Ten bars, since a bar is an estimate; what is below that widens the bar instead.
+    # Ten bars, since a bar is an estimate; what is below that widens the bar instead: either slope may be a bar from
+    # what was found, and that is half a gap from the middle.
     kink = found & (gap > 10.0 * bars + 1e-9 * np.maximum(np.abs(ahead), np.abs(behind)))
-    bars = np.where(kink, bars, np.maximum(bars, gap / 2.0))
+    bars = np.where(kink, bars, bars + gap / 2.0)
     middle = np.where(kink, 0.0, (ahead + behind) / 2.0)
     ahead, behind = np.where(kink, ahead, middle), np.where(kink, behind, middle)
     ahead, behind, bars = (np.where(found, part, 0.0) for part in (ahead, behind, bars))

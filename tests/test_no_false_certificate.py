@@ -85,6 +85,7 @@ def test_the_reference_is_right_or_silent_on_two_hundred_instances():
         379,  # theta + h d was rounded, to the same side at every step, so that the plateau was level and wrong
         877,  # and x* was subtracted from x*
         475,  # the terms of the loss's gradient in theta cancel
+        1289,  # two slopes that are told apart by nothing: the middle is half a gap from either, and a bar
         1240,  # |u_i| = 1 is known to 3e-3 only
         1080,  # a row that touches one side goes to the other, beside its duplicate
         1456,  # a force of 7e-12 is lost beside those of 1e10, and takes x* off the tie
