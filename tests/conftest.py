@@ -15,6 +15,8 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from bench.threads import set_threads
+
 install_import_hook("problems", "beartype.beartype")
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure; the harness has its own clock
@@ -30,6 +32,13 @@ os.environ.setdefault(CACHE, OWN_CACHE or "")
 def pytest_unconfigure() -> None:
     if OWN_CACHE is not None:
         shutil.rmtree(OWN_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """A command that a test before has run in this process may have left more: workers of the suite share the cores."""
+    if torch.get_num_threads() != 1:
+        set_threads(1)
 
 
 @dataclass(frozen=True)
