@@ -17,7 +17,7 @@ from methods.solvers._thread_pool import share_out
 from methods.solvers.contract import Certificate, Factor, Point, Solved
 
 CODE = MachineCode(kernels.__name__, "the exact solver", 15)
-_PIECE = 2**20
+_PIECE = 2**22
 """Multiplications that are worth a piece of their own: it costs 15 microseconds to begin, and 50 to wake a thread."""
 _PIECES_PER_THREAD = 4
 
