@@ -128,9 +128,10 @@ def test_the_word_of_accuracy(numbers, word):
 
 def test_a_record_without_the_word_is_read_with_the_word_of_its_error():
     """As those of runs of before are."""
-    (line, *_) = Path("results/reference_runs/table4-cpu/journal.jsonl").read_text().splitlines()
-    assert "accuracy" not in json.loads(line)
-    record = Record.from_line(line)
+    (newest, *_) = Path("results/reference_runs/table4-cpu/journal.jsonl").read_text().splitlines()
+    fields = json.loads(newest)
+    del fields["accuracy"]
+    record = Record.from_line(json.dumps(fields))
     assert record.accuracy == correctness(record.model_dump())
     assert Record.from_line(record.to_line()) == record
 

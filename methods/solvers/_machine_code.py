@@ -233,4 +233,5 @@ def _wait_for(lock: Any, waiting: str) -> None:
 
 def _say(line: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # a closed stream, or none
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")  # in one piece, as several processes may speak
+        sys.stderr.flush()
